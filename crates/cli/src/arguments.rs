@@ -1,0 +1,308 @@
+//! Every verb and every option.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::device::Choice;
+
+/// Learns to segment brain tumours in MRI from scribbles and presence labels
+#[derive(Parser)]
+#[command(name = "scribseg", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every verb takes.
+#[derive(Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Common {
+    /// Where the networks run: auto, cpu, cuda or cuda:N (the rest always runs on the CPU)
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub(crate) device: Choice,
+    /// Threads of the CPU; results do not depend on it [default: all]
+    #[arg(long, global = true, value_name = "N", value_parser = positive)]
+    pub(crate) threads: Option<usize>,
+    /// No progress on stderr
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Verb {
+    /// Write a synthetic cohort in BraTS 2017 layout
+    Phantom(Phantom),
+    /// Read everything in a cohort and report each fault by file; exit status 1 if there is any
+    Check(Check),
+    /// Simulate tumour and healthy scribbles from reference masks
+    Scribble(Scribble),
+    /// Graph cut: from scribbles to weak masks
+    Propagate(Propagate),
+    /// Label sub-structures inside given whole tumours
+    Cluster(Cluster),
+    /// Train both phases on a cohort; a run that was cut short goes on where it was
+    Fit(Fit),
+    /// Segment scans with the models of a run
+    Predict(Predict),
+    /// Compare segmentations with references
+    Evaluate(Evaluate),
+    /// Lay a run out as one HTML file that opens offline
+    Report(Report),
+    /// Run Table 1 of the paper, all ten rows
+    Reproduce(Reproduce),
+}
+
+/// The values in force.
+#[derive(Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct Settings {
+    /// A TOML file with values that differ from the paper's
+    #[arg(long, value_name = "TOML")]
+    pub(crate) config: Option<PathBuf>,
+    /// Changes one value, as in `--set train.batch=8`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Settings that come with the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PresetName {
+    /// Minutes on two cores; shows that everything runs, proves nothing about figures
+    Smoke,
+    /// Sized for two CPU cores
+    Phantom,
+    /// The paper's own: 60,000 iterations of batch 32, a task for a GPU
+    Paper,
+}
+
+impl From<PresetName> for scribseg_pipeline::Preset {
+    fn from(name: PresetName) -> Self {
+        match name {
+            PresetName::Smoke => Self::Smoke,
+            PresetName::Phantom => Self::Phantom,
+            PresetName::Paper => Self::Paper,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Phantom {
+    /// The folder to write; cases that are there already are left alone
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Number of cases
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) cases: usize,
+    /// Seed: the same seed makes the same cohort
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Voxel size and grid
+    #[arg(long, value_enum, default_value_t = Size::Full)]
+    pub(crate) size: Size,
+    /// Prints what was written as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Size {
+    /// 1 mm, 240 × 240 × 155
+    Full,
+    /// 2 mm, an eighth of the voxels
+    Half,
+}
+
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The cohort's folder
+    pub(crate) cohort: PathBuf,
+    /// Also reads `<case>_scribble.nii.gz` in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scribbles: Option<PathBuf>,
+    /// Also reads this presence table [default: the cohort's own participants.tsv, if there is one]
+    #[arg(long, value_name = "TSV")]
+    pub(crate) presence: Option<PathBuf>,
+    /// Prints the faults as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Args)]
+pub(crate) struct Scribble {
+    /// The cohort's folder; every case needs a reference
+    pub(crate) cohort: PathBuf,
+    /// Where `<case>_scribble.nii.gz` goes: 0 unknown, 1 tumour, 2 healthy
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Prints what was written as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Args)]
+pub(crate) struct Propagate {
+    /// The cohort's folder
+    pub(crate) cohort: PathBuf,
+    /// Folder of `<case>_scribble.nii.gz`: 0 unknown, 1 tumour, 2 healthy
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scribbles: PathBuf,
+    /// Where `<case>_weak.nii.gz` goes: 0 unknown, 1 tumour, 2 healthy
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Prints what was written as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Args)]
+pub(crate) struct Cluster {
+    /// The cohort's folder
+    pub(crate) cohort: PathBuf,
+    /// Folder of `<case>_wt.nii.gz` (non-zero: whole tumour), or the word `reference` for the true ones
+    #[arg(long, value_name = "DIR|reference")]
+    pub(crate) masks: PathBuf,
+    /// Where `<case>_seg.nii.gz` goes, in the cohort's label scheme
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Presence table [default: the cohort's participants.tsv, else derived from the references]
+    #[arg(long, value_name = "TSV")]
+    pub(crate) presence: Option<PathBuf>,
+    /// The clustering; the same as `--set cluster.method=NAME`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) method: Option<String>,
+    /// Prints figures against the references
+    #[arg(long)]
+    pub(crate) evaluate: bool,
+    /// Prints as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Args)]
+pub(crate) struct Fit {
+    /// The cohort's folder
+    pub(crate) cohort: PathBuf,
+    /// The run directory
+    #[arg(long, value_name = "RUN")]
+    pub(crate) out: PathBuf,
+    /// Folder of `<case>_scribble.nii.gz` [default: simulated from the references]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scribbles: Option<PathBuf>,
+    /// Presence table [default: the cohort's participants.tsv, else derived from the references]
+    #[arg(long, value_name = "TSV")]
+    pub(crate) presence: Option<PathBuf>,
+    /// Settings to start from
+    #[arg(long, value_enum, default_value_t = PresetName::Paper, conflicts_with = "config")]
+    pub(crate) preset: PresetName,
+    /// Prints split and figures as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Args)]
+pub(crate) struct Predict {
+    /// A run directory, or a folder with wt.safetensors and sub.safetensors
+    #[arg(long, value_name = "RUN")]
+    pub(crate) model: PathBuf,
+    /// Cohorts, or folders of one scan each
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Where `<case>_seg.nii.gz` goes, on the scan's own grid
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Smooths class probabilities by mean-field inference in the dense CRF of the training
+    #[arg(long)]
+    pub(crate) crf: bool,
+    /// Prints what was written as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Evaluate {
+    /// A cohort, or a folder of `<case>_seg.nii.gz`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) reference: PathBuf,
+    /// Folder of `<case>_seg.nii.gz`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prediction: PathBuf,
+    /// Where metrics.json and metrics.csv go [default: the predictions' folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// What a region counts for that the reference or the prediction lacks [default: brats]
+    #[arg(long, value_enum)]
+    pub(crate) empty: Option<Empty>,
+    /// Prints metrics.json
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Empty {
+    /// Both empty: Dice 1; one empty: 0
+    Brats,
+    /// Left out of the mean
+    Skip,
+}
+
+#[derive(Args)]
+pub(crate) struct Report {
+    /// The run directory
+    pub(crate) run: PathBuf,
+    /// Prints where the report lies as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Reproduce {
+    /// Size of the run
+    #[arg(long, value_enum, default_value_t = PresetName::Phantom)]
+    pub(crate) preset: PresetName,
+    /// A cohort of one's own with reference masks, instead of the synthetic one
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cohort: Option<PathBuf>,
+    /// The rows to run, as in `SC,2:KM` [default: all ten]
+    #[arg(long, value_name = "ROWS", value_delimiter = ',', num_args = 1..)]
+    pub(crate) rows: Vec<String>,
+    /// The run directory; without it `runs/<preset>`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Changes one value of the preset, as in `--set train.batch=8`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Prints the table as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=1024).contains(&n) => Ok(n),
+        _ => Err(format!("expected a whole number from 1 to 1024, found `{text}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definitions_do_not_contradict_each_other() {
+        use clap::CommandFactory;
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,58 @@
+//! The scribseg command: arguments, progress and exit codes around `scribseg-pipeline`.
+//!
+//! Exit status 0: done; 1: the input or a check is at fault; 2: bad usage.
+
+mod arguments;
+mod device;
+mod outcome;
+mod page;
+mod settings;
+mod tables;
+mod terminal;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Verb};
+use outcome::{Outcome, Usage};
+use terminal::Terminal;
+
+/// Training allocates and frees the same large buffers over and over: this one keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::AtFault) => ExitCode::from(1),
+        Err(error) if outcome::reader_left(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            outcome::complain(&error);
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
+    let common = arguments.common;
+    if let Some(threads) = common.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    }
+    let device = device::choose(&common.device)?;
+    let progress = Terminal::new(common.quiet);
+    match arguments.verb {
+        Verb::Phantom(a) => verbs::steps::phantom(&a, &progress),
+        Verb::Check(a) => verbs::check::run(&a, &progress),
+        Verb::Scribble(a) => verbs::steps::scribble(&a, &progress),
+        Verb::Propagate(a) => verbs::steps::propagate(&a, &progress),
+        Verb::Cluster(a) => verbs::steps::cluster(&a, &progress),
+        Verb::Fit(a) => verbs::train::fit(a, device, &progress),
+        Verb::Predict(a) => verbs::train::predict(&a, &device, &progress),
+        Verb::Evaluate(a) => verbs::evaluate::run(&a, &progress),
+        Verb::Report(a) => verbs::report::run(&a),
+        Verb::Reproduce(a) => verbs::train::reproduce(a, device, &progress),
+    }
+}

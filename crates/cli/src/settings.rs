@@ -1,0 +1,35 @@
+//! From `--preset`, `--config` and `--set` to the values in force.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use scribseg_pipeline::Config;
+
+use crate::arguments::{PresetName, Settings};
+use crate::outcome::Usage;
+
+impl Settings {
+    /// The file's values (else the preset's), then each `--set` in order.
+    pub(crate) fn config(&self, preset: PresetName) -> Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => read(path)?,
+            None => Config::preset(preset.into())?,
+        };
+        set(&mut config, &self.set)?;
+        Ok(config)
+    }
+}
+
+/// Lays `--set` over a configuration; what is wrong there is bad usage.
+pub(crate) fn set(config: &mut Config, assignments: &[String]) -> Result<()> {
+    for assignment in assignments {
+        config.set(assignment).map_err(|e| Usage(format!("--set {assignment}: {e}")))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Config> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("{}: expected a readable TOML file", path.display()))?;
+    Config::from_toml(&text).with_context(|| path.display().to_string())
+}

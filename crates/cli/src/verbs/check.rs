@@ -1,0 +1,167 @@
+//! `check`: everything is read once, each fault named.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::Result;
+use scribseg_io::{Case, Cohort, Fault, LabelScheme, Presence, PresenceTable, ScribbleMapping};
+use scribseg_pipeline::{Progress, Scan};
+use serde::Serialize;
+
+use crate::arguments::{Check, PresetName};
+use crate::outcome::{Outcome, print, print_json};
+
+#[derive(Serialize)]
+struct Report<'a> {
+    cohort: &'a Path,
+    layout: &'a str,
+    label_scheme: String,
+    cases: usize,
+    with_reference: usize,
+    faults: &'a [Fault],
+}
+
+pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome> {
+    let config = arguments.settings.config(PresetName::Paper)?;
+    let scheme: LabelScheme = config.input.label_scheme.parse()?;
+    let cohort = Cohort::open(&arguments.cohort, None)?.with_scheme(scheme);
+    progress.stage(
+        "check",
+        &format!("{} cases, layout {}, labels {}", cohort.cases.len(), cohort.layout, scheme.describe()),
+    );
+    let own = Some(cohort.root.join("participants.tsv")).filter(|path| path.is_file());
+    let table = arguments.presence.clone().or(own);
+    let (rows, presence_faults) = match &table {
+        Some(path) => presence(&cohort, path),
+        None => (BTreeMap::new(), Vec::new()),
+    };
+    let voxels = Mutex::new(BTreeMap::new());
+    let mut faults = scribseg_io::check_with(&cohort, |case, loaded| {
+        let mut faults = Vec::new();
+        if let (Some(path), Some(&presence)) = (&table, rows.get(&case.id)) {
+            let said = scribseg_pipeline::contradictions(loaded.reference.as_ref(), presence);
+            faults.extend(said.into_iter().map(|what| Fault {
+                case: case.id.clone(),
+                file: path.clone(),
+                expected: "the presence that the reference shows".into(),
+                found: format!("{} {what}", case.id),
+                hint: "mend the row, or see whether the reference is of this case".into(),
+            }));
+        }
+        match Scan::prepare(loaded, &config, 1) {
+            Err(error) => faults.push(Fault {
+                case: case.id.clone(),
+                file: case.paths[0].parent().unwrap_or(&cohort.root).to_path_buf(),
+                expected: "a scan that can be trained on".into(),
+                found: error.to_string(),
+                hint: "mend it or leave the case out".into(),
+            }),
+            Ok(scan) => {
+                if let Ok(mut voxels) = voxels.lock() {
+                    voxels.insert(case.id.clone(), scan.spacing);
+                }
+                faults.extend(arguments.scribbles.iter().filter_map(|folder| scribble(case, folder, &scan)));
+            }
+        }
+        faults
+    });
+    faults.extend(presence_faults);
+    faults.extend(other_pixels(&cohort, &voxels.into_inner().unwrap_or_default()));
+    let without: Vec<&str> =
+        cohort.cases.iter().filter(|c| c.reference.is_none()).map(|c| c.id.as_str()).collect();
+    if !without.is_empty() && without.len() < cohort.cases.len() {
+        progress.log(&format!(
+            "without a reference (to train on with scribbles of your own): {}",
+            without.join(", ")
+        ));
+    }
+    let report = Report {
+        cohort: &cohort.root,
+        layout: cohort.layout.name(),
+        label_scheme: scheme.describe(),
+        cases: cohort.cases.len(),
+        with_reference: cohort.cases.iter().filter(|c| c.reference.is_some()).count(),
+        faults: &faults,
+    };
+    if arguments.json {
+        print_json(&report)?;
+    } else {
+        print(&text(&report))?;
+    }
+    Ok(if faults.is_empty() { Outcome::Done } else { Outcome::AtFault })
+}
+
+fn text(report: &Report<'_>) -> String {
+    let mut out: String = report
+        .faults
+        .iter()
+        .map(|f| format!("{}: expected {}, found {}; {}\n", f.file.display(), f.expected, f.found, f.hint))
+        .collect();
+    out += &format!(
+        "{} cases, {} with a reference, labels {}: {}\n",
+        report.cases,
+        report.with_reference,
+        report.label_scheme,
+        match report.faults.len() {
+            0 => "no fault".to_owned(),
+            1 => "1 fault".to_owned(),
+            n => format!("{n} faults"),
+        }
+    );
+    out
+}
+
+fn fault(case: &str, error: &scribseg_io::Error, file: PathBuf) -> Fault {
+    let file = error.file().map_or(file, Path::to_path_buf);
+    let (expected, found, hint) = (error.expected(), error.found(), error.hint());
+    Fault { case: case.to_owned(), file, expected, found, hint }
+}
+
+/// A scribble on its scan's grid with some of each kind inside the brain.
+fn scribble(case: &Case, folder: &Path, scan: &Scan) -> Option<Fault> {
+    let path = scribseg_io::companion(folder, &case.id, "scribble");
+    let labels = match scribseg_io::read_scribble(&path, &scan.geometry, &ScribbleMapping::default()) {
+        Err(error) => return Some(fault(&case.id, &error, path)),
+        Ok(labels) => scan.crop(labels.view(), 0),
+    };
+    let inside = |value: u8| labels.iter().zip(&scan.brain).any(|(&v, &brain)| brain && v == value);
+    let lacking = [(1, "tumour"), (2, "healthy tissue")].into_iter().find(|&(value, _)| !inside(value));
+    lacking.map(|(value, what)| Fault {
+        case: case.id.clone(),
+        file: path,
+        expected: format!("a scribble on {what} ({value}) inside the brain"),
+        found: "none".into(),
+        hint: "draw one, or leave the case out".into(),
+    })
+}
+
+/// Cases whose pixels are of another size than the first one's: a network sees tissue at one scale.
+fn other_pixels(cohort: &Cohort, voxels: &BTreeMap<String, [f64; 3]>) -> Vec<Fault> {
+    let Some((first, expected)) = voxels.first_key_value() else { return Vec::new() };
+    let same = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-3;
+    let others = cohort.cases.iter().filter_map(|case| Some((case, voxels.get(&case.id)?)));
+    others
+        .filter(|(_, found)| !same(found[1], expected[1]) || !same(found[2], expected[2]))
+        .map(|(case, found)| Fault {
+            case: case.id.clone(),
+            file: case.paths[0].clone(),
+            expected: format!("the in-plane voxel size of {first}: {} × {} mm", expected[1], expected[2]),
+            found: format!("{} × {} mm", found[1], found[2]),
+            hint: "resample the cohort to one grid".into(),
+        })
+        .collect()
+}
+
+/// A table that names every case, and its rows.
+fn presence(cohort: &Cohort, path: &Path) -> (BTreeMap<String, Presence>, Vec<Fault>) {
+    let ids = || cohort.cases.iter().map(|c| c.id.as_str());
+    let checked = PresenceTable::read(path).and_then(|table| {
+        table.for_cases(ids())?;
+        Ok(table)
+    });
+    match checked {
+        Ok(table) => (table.rows, Vec::new()),
+        Err(error) => (BTreeMap::new(), vec![fault("", &error, path.to_path_buf())]),
+    }
+}

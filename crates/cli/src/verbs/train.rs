@@ -1,0 +1,64 @@
+//! `fit`, `predict` and `reproduce`.
+
+use anyhow::Result;
+use candle_core::Device;
+use scribseg_pipeline::{Config, FitOptions, Progress, ReproduceOptions};
+
+use super::{report, written};
+use crate::arguments::{Fit, Predict, Reproduce};
+use crate::outcome::{Outcome, Usage, print, print_json};
+use crate::{page, settings, tables};
+
+pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
+    let config = arguments.settings.config(arguments.preset)?;
+    let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
+    let options = FitOptions { cohort, out, scribbles, presence, config, device };
+    let summary = scribseg_pipeline::fit(&options, progress)?;
+    let page = report::write(&summary.run)?;
+    progress.log(&format!("models, figures and {} are there", page.display()));
+    if json {
+        print_json(&summary)?;
+    } else {
+        let mut text = format!("{}: {} scans trained", summary.run.display(), summary.train.len());
+        if let Some(metrics) = &summary.metrics {
+            text += &format!(", held out:\n{}", tables::evaluation(metrics));
+        }
+        print(&text)?;
+    }
+    Ok(Outcome::Done)
+}
+
+pub(crate) fn predict(arguments: &Predict, device: &Device, progress: &dyn Progress) -> Result<Outcome> {
+    let Predict { model, inputs, out, crf, json } = arguments;
+    written(&scribseg_pipeline::verbs::predict(model, inputs, out, *crf, device, progress)?, *json)
+}
+
+pub(crate) fn reproduce(arguments: Reproduce, device: Device, progress: &dyn Progress) -> Result<Outcome> {
+    let Reproduce { preset, cohort, rows, out, set, json } = arguments;
+    let preset: scribseg_pipeline::Preset = preset.into();
+    scribseg_pipeline::parse_rows(&rows).map_err(|e| Usage(e.to_string()))?;
+    let mut config = Config::preset(preset)?;
+    settings::set(&mut config, &set)?;
+    let out = out.unwrap_or_else(|| ["runs", preset.name()].iter().collect());
+    let options = ReproduceOptions { preset, config, cohort, rows, out, device };
+    let found = scribseg_pipeline::reproduce(&options, progress)?;
+    let table = page::table1(&found.table);
+    let markdown = scribseg_report::table1_markdown(&table);
+    scribseg_io::write_atomic(options.out.join("table1.md"), markdown.as_bytes())?;
+    for (figure, name) in
+        [(page::figure2(found.figure2), "fig2.png"), (page::figure3(found.figure3), "fig3.png")]
+    {
+        // With --rows a phase may have been left out, and its figure with it.
+        if !figure.cases.is_empty() {
+            scribseg_io::write_atomic(options.out.join(name), &scribseg_report::figure(&figure)?)?;
+        }
+    }
+    let page = report::write(&options.out)?;
+    progress.log(&format!("tables, figures and {} are there", page.display()));
+    if json {
+        print_json(&found.table)?
+    } else {
+        print(&markdown)?
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,66 @@
+//! What a kernel refuses.
+
+/// The result of a kernel's construction or use.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every way a kernel or the loss can refuse its input.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A bandwidth that is not a positive number.
+    #[error("bandwidth {name}: expected a finite number above 0, found {found}")]
+    Bandwidth {
+        /// Which.
+        name: &'static str,
+        /// What was given.
+        found: f32,
+    },
+    /// Features, values or shapes that do not fit together.
+    #[error("{what}: expected {expected} values, found {found}")]
+    Length {
+        /// Of what.
+        what: &'static str,
+        /// How many would do.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// A feature that is NaN or infinite.
+    #[error("pixel {pixel}, feature {feature}: expected a finite number, found {found}")]
+    NotFinite {
+        /// The pixel.
+        pixel: usize,
+        /// The feature.
+        feature: usize,
+        /// What was given.
+        found: f32,
+    },
+    /// Features so far apart in bandwidths that lattice coordinates leave their range.
+    #[error(
+        "pixel {pixel}: a lattice coordinate of {found} is out of ±{limit}; the features span too many bandwidths, use wider ones"
+    )]
+    Range {
+        /// The pixel.
+        pixel: usize,
+        /// The coordinate.
+        found: f32,
+        /// The limit.
+        limit: i32,
+    },
+    /// Instructions that do not exist or that this processor has not.
+    #[error(
+        "CPU instructions: expected portable, avx2 or avx512 that this processor has, found `{found}`; unset SCRIBSEG_CPU"
+    )]
+    CpuPath {
+        /// What was asked for.
+        found: String,
+    },
+    /// More dimensions than a lattice key holds.
+    #[error("expected 1 to {limit} features a pixel, found {found}")]
+    Dimensions {
+        /// The limit.
+        limit: usize,
+        /// What was given.
+        found: usize,
+    },
+}

@@ -1,0 +1,429 @@
+//! Every value that steers a run: the paper's where it gives one, DESIGN's where it is silent.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The three settings that come with the program (`data/presets/*.toml`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// All ten rows in minutes: shows that everything runs, proves nothing about figures.
+    Smoke,
+    /// The default of `reproduce`: a synthetic cohort, sized for two CPU cores.
+    Phantom,
+    /// The paper's own settings, for BraTS 2017.
+    Paper,
+}
+
+impl Preset {
+    /// All presets, smallest first.
+    pub const ALL: [Self; 3] = [Self::Smoke, Self::Phantom, Self::Paper];
+
+    /// The name used on the command line and in `table1.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke",
+            Self::Phantom => "phantom",
+            Self::Paper => "paper",
+        }
+    }
+
+    /// The preset's TOML text as shipped.
+    pub fn toml(self) -> &'static str {
+        match self {
+            Self::Smoke => include_str!("../../../data/presets/smoke.toml"),
+            Self::Phantom => include_str!("../../../data/presets/phantom.toml"),
+            Self::Paper => include_str!("../../../data/presets/paper.toml"),
+        }
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|p| p.name() == s).ok_or_else(|| {
+            Error::Config(format!("preset `{s}` does not exist; expected smoke, phantom or paper"))
+        })
+    }
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty = $default:expr),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
+        impl Default for $name {
+            fn default() -> Self { Self { $($field: $default),* } }
+        }
+    };
+}
+
+section! {
+    /// Every value in force; the defaults are the paper's.
+    Config {
+        /// Seed of everything random: split, scribbles, initial weights, batches.
+        seed: u64 = 0,
+        /// What is read and how it is cut.
+        input: Input = Input::default(),
+        /// The synthetic cohort of `reproduce` without `--cohort`.
+        phantom: PhantomCohort = PhantomCohort::default(),
+        /// Simulated scribbles.
+        scribble: Scribble = Scribble::default(),
+        /// Scribbles to weak masks.
+        graphcut: GraphCut = GraphCut::default(),
+        /// The U-Net.
+        network: Network = Network::default(),
+        /// What both phases' training has in common.
+        train: Train = Train::default(),
+        /// Phase 1, Unet-WT.
+        wt: Phase = Phase { lambda: 0.8, ..Phase::default() },
+        /// Phase 2, Unet-sub.
+        sub: Phase = Phase { lambda: 0.2, ..Phase::default() },
+        /// The dense CRF loss.
+        crf: Crf = Crf::default(),
+        /// Sub-structures from the whole tumour.
+        cluster: Cluster = Cluster::default(),
+        /// Figures and their policies.
+        evaluate: Evaluate = Evaluate::default(),
+    }
+}
+
+section! {
+    /// What is read and how it is cut.
+    Input {
+        /// Side of the axial centre crop in mm (the paper: 192 px at 1 mm).
+        crop_mm: f64 = 192.0,
+        /// Part of the cohort that trains; the paper: 228 of 285.
+        train_fraction: f64 = 0.8,
+        /// The scheme of label files: `brats2017` (1 NCR/NET, 2 ED, 4 ET), `brats2023` (1, 2, 3) or `msd` (2, 1, 3). Never inferred from values.
+        label_scheme: String = "brats2017".to_owned(),
+    }
+}
+
+section! {
+    /// The synthetic cohort of `reproduce` without `--cohort`.
+    PhantomCohort {
+        /// Number of scans.
+        cases: usize = 40,
+        /// `full` (1 mm) or `half` (2 mm).
+        size: String = "half".to_owned(),
+        /// Seed of the cohort, apart from the run's seed so that seeds can be compared on one cohort.
+        seed: u64 = 2019,
+    }
+}
+
+section! {
+    /// Simulated scribbles; lengths in mm (px at 1 mm in the paper).
+    Scribble {
+        /// Width of the drawn curve.
+        width_mm: f64 = 3.0,
+        /// Largest shift in x and in y.
+        shift_mm: f64 = 20.0,
+        /// Largest rotation, degrees.
+        rotation_deg: f64 = 30.0,
+        /// Box that erodes the whole tumour before the skeleton.
+        erode_tumour_mm: f64 = 3.0,
+        /// Box that erodes the healthy brain before the skeleton.
+        erode_healthy_mm: f64 = 30.0,
+    }
+}
+
+section! {
+    /// Supervoxel graph cut.
+    GraphCut {
+        /// Channels that the supervoxels look at, of t1, t1ce, t2, flair.
+        supervoxel_channels: Vec<String> = vec!["flair".to_owned()],
+        /// Channels of the intensity models, one to three.
+        model_channels: Vec<String> = vec!["t2".to_owned(), "flair".to_owned()],
+    }
+}
+
+section! {
+    /// The U-Net.
+    Network {
+        /// Channels of the first level; doubled at each pooling.
+        width: usize = 64,
+        /// Number of poolings.
+        depth: usize = 4,
+    }
+}
+
+section! {
+    /// What both phases' training has in common.
+    Train {
+        /// Slices in a batch.
+        batch: usize = 32,
+        /// Learning rate at the start of each part, falling linearly to 0.
+        learning_rate: f64 = 0.011,
+        /// Momentum of SGD.
+        momentum: f64 = 0.9,
+        /// Weight decay of SGD.
+        weight_decay: f64 = 0.0,
+        /// Part of each batch drawn from slices with tumour labels; 0 draws all labelled slices alike.
+        tumour_fraction: f64 = 0.0,
+        /// Iterations between checkpoints.
+        checkpoint_every: usize = 500,
+    }
+}
+
+section! {
+    /// One phase's schedule.
+    Phase {
+        /// Iterations on partial cross-entropy alone.
+        iterations: usize = 10_000,
+        /// Iterations with the CRF loss added.
+        crf_iterations: usize = 20_000,
+        /// Weight of the weak masks G in eq. 1.
+        lambda: f64 = 0.8,
+    }
+}
+
+section! {
+    /// The dense CRF loss, eq. 2.
+    Crf {
+        /// Weight of the pair sum, taken over mm² (at 1 mm: over pixels, as in the paper).
+        alpha: f64 = 1e-8,
+        /// Position bandwidth in mm (the paper: 100 px at 1 mm).
+        sigma_xy_mm: f64 = 100.0,
+        /// Intensity bandwidth on the 0–255 scale.
+        sigma_intensity: f64 = 15.0,
+        /// Pixels that take part: `brain` or `all`.
+        roi: String = "brain".to_owned(),
+        /// `lattice`, `lattice-hq` (closer to the exact sum, with its mass) or `exact`.
+        kernel: String = "lattice".to_owned(),
+        /// Strength of the mean-field smoothing of `predict --crf`, per unit of normalised kernel.
+        mean_field_weight: f64 = 4.0,
+        /// Iterations of the mean-field smoothing of `predict --crf`.
+        mean_field_iterations: usize = 5,
+        /// Upper bound of the lattice cache in MiB.
+        cache_mib: usize = 2048,
+    }
+}
+
+section! {
+    /// Sub-structures from the whole tumour.
+    Cluster {
+        /// Method: `kmeans`.
+        method: String = "kmeans".to_owned(),
+        /// Seeded restarts; the lowest inertia is kept.
+        restarts: usize = 10,
+    }
+}
+
+section! {
+    /// Figures and their policies.
+    Evaluate {
+        /// `brats` (both empty 1, one empty 0) or `skip`.
+        empty: String = "brats".to_owned(),
+        /// Whether tables carry wall-clock seconds; without them two runs' tables are the same bytes.
+        seconds: bool = true,
+    }
+}
+
+impl Config {
+    /// A preset's values.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the shipped file were at fault; a test holds that it is not.
+    pub fn preset(preset: Preset) -> Result<Self> {
+        Self::from_toml(preset.toml())
+    }
+
+    /// Reads a TOML text; what it leaves out keeps its default.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the key, what was expected and what was found.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let at_fault = |e: &dyn std::fmt::Display| Error::Config(e.to_string().trim_end().to_owned());
+        let given: toml::Table = text.parse().map_err(|e: toml::de::Error| at_fault(&e))?;
+        let mut table: toml::Table = toml::from_str(&Self::default().to_toml()).map_err(|e| at_fault(&e))?;
+        merge(&mut table, given, "")?;
+        let config: Self = table.try_into().map_err(|e: toml::de::Error| at_fault(&e))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Every value in force as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_default()
+    }
+
+    /// Sets one value, as in `train.batch=8`; strings need no quotes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a key that does not exist, a value of another type or out of range.
+    pub fn set(&mut self, assignment: &str) -> Result<()> {
+        let (key, value) = assignment.split_once('=').ok_or_else(|| {
+            Error::Config(format!("`{assignment}`: expected key=value, as in `train.batch=8`"))
+        })?;
+        let (key, value) = (key.trim(), value.trim());
+        let value = format!("v = {value}")
+            .parse::<toml::Table>()
+            .ok()
+            .filter(|table| table.len() == 1)
+            .and_then(|mut table| table.remove("v"))
+            .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+        let mut given = value;
+        for name in key.rsplit('.') {
+            given = toml::Value::Table(toml::Table::from_iter([(name.to_owned(), given)]));
+        }
+        let mut table: toml::Table =
+            toml::from_str(&self.to_toml()).map_err(|e| Error::Config(e.to_string()))?;
+        if let toml::Value::Table(given) = given {
+            merge(&mut table, given, "")?;
+        }
+        let config: Self = table
+            .try_into()
+            .map_err(|e: toml::de::Error| Error::Config(e.to_string().trim_end().replace('\n', " ")))?;
+        config.validate()?;
+        *self = config;
+        Ok(())
+    }
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the key, the range and the value found.
+    pub fn validate(&self) -> Result<()> {
+        let range = |key: &str, value: f64, low: f64, high: f64| {
+            if value.is_finite() && (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::Config(format!("key `{key}`: expected {low} to {high}, found {value}")))
+            }
+        };
+        let one_of = |key: &str, value: &str, known: &[&str]| {
+            if known.contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::Config(format!(
+                    "key `{key}`: expected one of {}, found `{value}`",
+                    known.join(", ")
+                )))
+            }
+        };
+        range("input.crop_mm", self.input.crop_mm, 16.0, 1024.0)?;
+        range("input.train_fraction", self.input.train_fraction, 0.01, 0.99)?;
+        one_of("input.label_scheme", &self.input.label_scheme, &["brats2017", "brats2023", "msd"])?;
+        range("phantom.cases", self.phantom.cases as f64, 2.0, 1e5)?;
+        one_of("phantom.size", &self.phantom.size, &["full", "half"])?;
+        range("scribble.width_mm", self.scribble.width_mm, 0.1, 50.0)?;
+        range("scribble.shift_mm", self.scribble.shift_mm, 0.0, 200.0)?;
+        range("scribble.rotation_deg", self.scribble.rotation_deg, 0.0, 180.0)?;
+        range("scribble.erode_tumour_mm", self.scribble.erode_tumour_mm, 0.0, 100.0)?;
+        range("scribble.erode_healthy_mm", self.scribble.erode_healthy_mm, 0.0, 200.0)?;
+        let named = [
+            ("graphcut.supervoxel_channels", &self.graphcut.supervoxel_channels, 4),
+            ("graphcut.model_channels", &self.graphcut.model_channels, 3),
+        ];
+        for (key, names, most) in named {
+            range(&format!("{key} (how many)"), names.len() as f64, 1.0, f64::from(most))?;
+            for (n, name) in names.iter().enumerate() {
+                one_of(key, name, &crate::MODALITIES)?;
+                if names[..n].contains(name) {
+                    return Err(Error::Config(format!(
+                        "key `{key}`: expected each channel once, found `{name}` twice"
+                    )));
+                }
+            }
+        }
+        range("network.width", self.network.width as f64, 1.0, 1024.0)?;
+        range("network.depth", self.network.depth as f64, 1.0, 6.0)?;
+        range("train.batch", self.train.batch as f64, 1.0, 4096.0)?;
+        range("train.learning_rate", self.train.learning_rate, 1e-12, 10.0)?;
+        range("train.momentum", self.train.momentum, 0.0, 0.9999)?;
+        range("train.weight_decay", self.train.weight_decay, 0.0, 1.0)?;
+        range("train.tumour_fraction", self.train.tumour_fraction, 0.0, 1.0)?;
+        range("train.checkpoint_every", self.train.checkpoint_every as f64, 1.0, 1e9)?;
+        for (name, phase) in [("wt", &self.wt), ("sub", &self.sub)] {
+            range(&format!("{name}.iterations"), phase.iterations as f64, 1.0, 1e9)?;
+            range(&format!("{name}.crf_iterations"), phase.crf_iterations as f64, 1.0, 1e9)?;
+            range(&format!("{name}.lambda"), phase.lambda, 0.0, 1e3)?;
+        }
+        range("crf.alpha", self.crf.alpha, 0.0, 1.0)?;
+        range("crf.sigma_xy_mm", self.crf.sigma_xy_mm, 1e-3, 1e6)?;
+        range("crf.sigma_intensity", self.crf.sigma_intensity, 1e-3, 1e6)?;
+        one_of("crf.roi", &self.crf.roi, &["brain", "all"])?;
+        one_of("crf.kernel", &self.crf.kernel, &["lattice", "lattice-hq", "exact"])?;
+        range("crf.mean_field_weight", self.crf.mean_field_weight, 0.0, 1e3)?;
+        range("crf.mean_field_iterations", self.crf.mean_field_iterations as f64, 1.0, 1e3)?;
+        one_of("cluster.method", &self.cluster.method, &["kmeans"])?;
+        range("cluster.restarts", self.cluster.restarts as f64, 1.0, 1e4)?;
+        one_of("evaluate.empty", &self.evaluate.empty, &["brats", "skip"])?;
+        Ok(())
+    }
+
+    /// A fingerprint of every value in force (BLAKE3, 16 hex digits).
+    pub fn hash(&self) -> String {
+        blake3::hash(self.to_toml().as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
+/// Lays `given` over `base`; a key that `base` lacks is refused with the known ones beside it.
+fn merge(base: &mut toml::Table, given: toml::Table, path: &str) -> Result<()> {
+    for (name, value) in given {
+        let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let known = base.keys().cloned().collect::<Vec<_>>().join(", ");
+        match (base.get_mut(&name), value) {
+            (None, _) => {
+                return Err(Error::Config(format!("key `{key}` does not exist; expected one of {known}")));
+            }
+            (Some(toml::Value::Table(inner)), toml::Value::Table(new)) => merge(inner, new, &key)?,
+            (Some(slot @ toml::Value::Float(_)), toml::Value::Integer(i)) => {
+                *slot = toml::Value::Float(i as f64);
+            }
+            (Some(slot), new) if slot.type_str() == new.type_str() => *slot = new,
+            (Some(slot), new) => {
+                return Err(Error::Config(format!(
+                    "key `{key}`: expected a value of type {}, found `{new}` ({})",
+                    slot.type_str(),
+                    new.type_str()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_parse_and_the_paper_is_the_default() {
+        for preset in Preset::ALL {
+            Config::preset(preset).unwrap();
+        }
+        let paper = Config::preset(Preset::Paper).unwrap();
+        assert_eq!(paper.wt, Config::default().wt);
+        assert_eq!((paper.train.batch, paper.crf.alpha, paper.sub.lambda), (32, 1e-8, 0.2));
+        assert_eq!(Config::from_toml("[sub]\niterations = 5").unwrap().sub.lambda, 0.2);
+    }
+
+    #[test]
+    fn toml_round_trip_keeps_every_value() {
+        let config = Config::preset(Preset::Phantom).unwrap();
+        assert_eq!(Config::from_toml(&config.to_toml()).unwrap(), config);
+    }
+
+    #[test]
+    fn set_changes_one_value_and_names_what_is_wrong() {
+        let mut config = Config::default();
+        config.set("train.batch=8").unwrap();
+        config.set("train.learning_rate=1").unwrap();
+        config.set("crf.roi=all").unwrap();
+        assert_eq!((config.train.batch, config.crf.roi.as_str()), (8, "all"));
+        for (bad, word) in [
+            ("train.batsh=8", "batsh"),
+            ("train.batch=x", "integer"),
+            ("train.batch=0", "train.batch"),
+            ("train.batch", "key=value"),
+            ("train.batch.x=1", "integer"),
+        ] {
+            let message = config.clone().set(bad).unwrap_err().to_string();
+            assert!(message.contains(word), "{bad}: {message}");
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! The ten rows of Table 1 over one cohort; rows share what they have in common.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::Device;
+use candle_nn::VarMap;
+use ndarray::{Array2, Array3, Axis};
+use rayon::prelude::*;
+use scribseg_metrics::{CaseMetrics, EmptyPolicy, Evaluation, RegionSummary};
+use serde::{Deserialize, Serialize};
+
+use crate::batches::Supervision;
+use crate::config::{Config, Preset};
+use crate::error::{Error, Result};
+use crate::methods::Methods;
+use crate::progress::Progress;
+use crate::scan::Scan;
+use crate::segment::{classes, merge};
+use crate::study::{Part, Scribbles, Study};
+use crate::supervision as labels;
+use crate::train::Start;
+
+/// A row of Table 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RowId {
+    /// 1: whole tumour; 2: sub-structures.
+    pub phase: u8,
+    /// The paper's name of the method.
+    pub method: &'static str,
+    /// The name of its model file.
+    pub stage: &'static str,
+}
+
+/// All rows, in the table's order.
+pub const ROWS: [RowId; 10] = [
+    RowId { phase: 1, method: "Full", stage: "wt-full" },
+    RowId { phase: 1, method: "SC", stage: "wt-sc" },
+    RowId { phase: 1, method: "SC+CRF", stage: "wt-sc-crf" },
+    RowId { phase: 1, method: "SC+GC", stage: "wt-sc-gc" },
+    RowId { phase: 1, method: "SC+GC+CRF", stage: "wt" },
+    RowId { phase: 2, method: "Full", stage: "sub-full" },
+    RowId { phase: 2, method: "TrueSC+CRF", stage: "sub-truesc-crf" },
+    RowId { phase: 2, method: "KM", stage: "sub-km" },
+    RowId { phase: 2, method: "KM+SC", stage: "sub-km-sc" },
+    RowId { phase: 2, method: "KM+SC+CRF", stage: "sub" },
+];
+
+/// Figures of one region in one row; phase 2 has Dice alone.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RegionFigures {
+    /// Mean Dice over the held-out scans; null where the empty policy leaves none to average.
+    pub dice: Option<f64>,
+    /// Pooled over the pixels of all held-out scans.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub recall: Option<f64>,
+    /// Pooled over the pixels of all held-out scans.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub precision: Option<f64>,
+}
+
+/// One row as in `table1.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// 1 or 2.
+    pub phase: u8,
+    /// The paper's name of the method.
+    pub method: String,
+    /// Whole tumour; in phase 2 Unet-sub's own, before the merge.
+    #[serde(rename = "WT")]
+    pub wt: RegionFigures,
+    /// Tumour core, phase 2.
+    #[serde(rename = "TC", skip_serializing_if = "Option::is_none", default)]
+    pub tc: Option<RegionFigures>,
+    /// Enhancing tumour, phase 2.
+    #[serde(rename = "ET", skip_serializing_if = "Option::is_none", default)]
+    pub et: Option<RegionFigures>,
+    /// Wall-clock seconds of the stages this row added; absent where `evaluate.seconds` is false.
+    pub seconds: Option<f64>,
+}
+
+/// `table1.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table1 {
+    /// The preset's name.
+    pub preset: String,
+    /// What the figures were measured on.
+    pub cohort: String,
+    /// The rows in the table's order.
+    pub rows: Vec<Row>,
+}
+
+/// One slice of one held-out scan with every row's prediction, for Figures 2 and 3.
+pub struct FigureCase {
+    /// The case.
+    pub id: String,
+    /// The axial slice with the largest reference.
+    pub slice: usize,
+    /// FLAIR (figure 2) or T1ce (figure 3), z-scored.
+    pub image: Array2<f32>,
+    /// Sub-structure codes.
+    pub reference: Array2<u8>,
+    /// `(method, prediction, Dice over the whole scan)`; codes as in the reference, phase 1's tumour as 2.
+    pub panels: Vec<(String, Array2<u8>, f64)>,
+}
+
+/// What `reproduce` is asked for.
+pub struct ReproduceOptions {
+    /// The preset's name goes into the table.
+    pub preset: Preset,
+    /// Every value in force.
+    pub config: Config,
+    /// A cohort of one's own; without it a phantom cohort is made in `<out>/cohort`.
+    pub cohort: Option<PathBuf>,
+    /// Methods or `phase:method` to run; empty: all ten.
+    pub rows: Vec<String>,
+    /// The run directory.
+    pub out: PathBuf,
+    /// Where tensors live.
+    pub device: Device,
+}
+
+/// What `reproduce` found.
+pub struct Reproduced {
+    /// The table.
+    pub table: Table1,
+    /// Slices for Figure 2 (phase 1).
+    pub figure2: Vec<FigureCase>,
+    /// Slices for Figure 3 (phase 2).
+    pub figure3: Vec<FigureCase>,
+    /// The last row's full evaluation.
+    pub evaluation: Evaluation,
+}
+
+/// Which rows a user's words name.
+///
+/// # Errors
+/// [`Error::Config`] lists the known rows.
+pub fn parse_rows(words: &[String]) -> Result<Vec<RowId>> {
+    let mut chosen: Vec<RowId> = Vec::new();
+    for word in words {
+        let matching: Vec<RowId> = ROWS
+            .into_iter()
+            .filter(|r| word == r.method || *word == format!("{}:{}", r.phase, r.method))
+            .collect();
+        if matching.is_empty() {
+            let known = ROWS.map(|r| format!("{}:{}", r.phase, r.method)).join(", ");
+            return Err(Error::Config(format!("--rows: expected rows of {known}; found `{word}`")));
+        }
+        chosen.extend(matching);
+    }
+    Ok(ROWS.into_iter().filter(|r| words.is_empty() || chosen.contains(r)).collect())
+}
+
+/// Runs Table 1 and writes `table1.json`.
+///
+/// # Errors
+/// What the cohort, the configuration, the disk or the training refuse.
+pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<Reproduced> {
+    let ReproduceOptions { preset, config, cohort, rows, out, device } = options;
+    config.validate()?;
+    let rows = parse_rows(rows)?;
+    let (cohort, name) = match cohort {
+        Some(path) => (crate::verbs::open_cohort(path, config)?, folder_name(path)),
+        None => {
+            let p = &config.phantom;
+            let path = out.join("cohort");
+            crate::verbs::write_phantom(
+                &path,
+                p.cases,
+                p.seed,
+                crate::verbs::phantom_size(&p.size)?,
+                progress,
+            )?;
+            let name = format!("phantom, {} cases, {}, seed {}", p.cases, p.size, p.seed);
+            (crate::verbs::open_cohort(&path, config)?, name)
+        }
+    };
+    crate::fit::check_trainable(&cohort)?;
+    if let Some(case) = cohort.cases.iter().find(|c| c.reference.is_none()) {
+        return Err(Error::case(
+            &case.id,
+            "Table 1 needs a reference segmentation for every case, found none",
+        ));
+    }
+    let methods = Methods::paper(config);
+    let study = Study::open(out, &cohort, &Scribbles::Simulated, None, config, &methods, device, progress)?;
+    let run = &study.run;
+    let mut table = Experiments { study: &study, seconds: BTreeMap::new(), weights: BTreeMap::new() };
+    table.prepare()?;
+    let mut found = Vec::new();
+    let mut evaluation = None;
+    for row in &rows {
+        let (figures, full) = table.row(*row)?;
+        progress.log(&format!("phase {} {:<11} {}", row.phase, row.method, in_words(&figures)));
+        found.push(figures);
+        evaluation = Some(full);
+    }
+    // Rows of an earlier call with other `--rows` stay: same configuration, same inputs.
+    let earlier: Option<Table1> =
+        if run.has("table1.json") { Some(run.read_json("table1.json")?) } else { None };
+    let same = |a: &Row, b: &Row| (a.phase, &a.method) == (b.phase, &b.method);
+    for row in earlier.into_iter().flat_map(|t| t.rows) {
+        if !found.iter().any(|r| same(r, &row)) {
+            found.push(row);
+        }
+    }
+    let place = |row: &Row| ROWS.iter().position(|r| (r.phase, r.method) == (row.phase, &row.method));
+    found.sort_by_key(place);
+    let table1 = Table1 { preset: preset.name().to_owned(), cohort: name, rows: found };
+    run.write_json("table1.json", &table1)?;
+    let evaluation = evaluation.ok_or_else(|| Error::Config("--rows: expected at least one row".into()))?;
+    run.write_json("metrics.json", &evaluation)?;
+    run.write("metrics.csv", evaluation.to_csv().as_bytes())?;
+    let figure = |phase| table.figure(rows.iter().copied().filter(|r| r.phase == phase).collect());
+    Ok(Reproduced { figure2: figure(1)?, figure3: figure(2)?, table: table1, evaluation })
+}
+
+/// `WT 0.8760  TC 0.7012  ET 0.6533`: the figures of a row on one line.
+fn in_words(row: &Row) -> String {
+    let regions = [("WT", Some(row.wt)), ("TC", row.tc), ("ET", row.et)];
+    let words = regions.into_iter().filter_map(|(name, figures)| {
+        let dice = figures?.dice.map_or_else(|| "undefined".to_owned(), |d| format!("{d:.4}"));
+        Some(format!("{name} {dice}"))
+    });
+    words.collect::<Vec<_>>().join("  ")
+}
+
+fn folder_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+struct Experiments<'a> {
+    study: &'a Study<'a>,
+    seconds: BTreeMap<String, f64>,
+    weights: BTreeMap<&'static str, Arc<VarMap>>,
+}
+
+impl Experiments<'_> {
+    /// The weak labels that the rows of phase 1 share.
+    fn prepare(&mut self) -> Result<()> {
+        if self.study.run.has("timings.json") {
+            self.seconds = self.study.run.read_json("timings.json")?;
+        }
+        let scribbles = self.scribbles()?;
+        self.study.weak_masks(&scribbles)?;
+        Ok(())
+    }
+
+    fn scribbles(&self) -> Result<Vec<Array3<u8>>> {
+        self.study.scribbles()
+    }
+
+    /// The weights of a stage, training it and what it starts from if need be.
+    fn weights(&mut self, stage: &'static str) -> Result<Arc<VarMap>> {
+        if let Some(weights) = self.weights.get(stage) {
+            return Ok(weights.clone());
+        }
+        let start = match stage {
+            "wt-full" | "wt-sc" | "wt-sc-gc" => None,
+            "wt-sc-crf" => Some(self.weights("wt-sc")?),
+            "wt" => Some(self.weights("wt-sc-gc")?),
+            "sub-full" => Some(self.weights("wt-full")?),
+            "sub-truesc" | "sub-km" | "sub-km-sc" => Some(self.weights("wt")?),
+            "sub-truesc-crf" => Some(self.weights("sub-truesc")?),
+            "sub" => Some(self.weights("sub-km-sc")?),
+            other => return Err(Error::Config(format!("stage `{other}` does not exist"))),
+        };
+        let outputs = if stage.starts_with("sub") { 4 } else { 2 };
+        let part = match stage {
+            "wt-full" | "sub-full" => Part::Full,
+            "wt" | "sub" | "wt-sc-crf" | "sub-truesc-crf" => Part::Crf,
+            _ => Part::Supervised,
+        };
+        let begun = Instant::now();
+        let was_there = self.study.run.has(&format!("models/{stage}.safetensors"));
+        let supervision =
+            if was_there { Supervision { strong: vec![], weak: vec![] } } else { self.supervision(stage)? };
+        let weights = {
+            let start = match &start {
+                None => Start::Random,
+                Some(w) if outputs == 4 && part != Part::Crf => Start::NewHead(w),
+                Some(w) => Start::From(w),
+            };
+            Arc::new(self.study.train(stage, outputs, start, &supervision, part)?)
+        };
+        if !was_there {
+            self.seconds.insert(stage.to_owned(), begun.elapsed().as_secs_f64());
+            self.study.run.write_json("timings.json", &self.seconds)?;
+        }
+        self.weights.insert(stage, weights.clone());
+        Ok(weights)
+    }
+
+    fn supervision(&mut self, stage: &str) -> Result<Supervision> {
+        let study = self.study;
+        let dense = |masks: Vec<Array3<u8>>| Supervision {
+            weak: masks.iter().map(labels::nothing).collect(),
+            strong: (masks.iter().zip(&study.train))
+                .map(|(m, s)| labels::inside_brain(m, &s.brain))
+                .collect(),
+        };
+        match stage {
+            "wt-full" => Ok(dense(study.references()?.iter().map(labels::full_tumour).collect())),
+            "sub-full" => Ok(dense(study.references()?)),
+            "wt-sc" | "wt-sc-crf" => Ok(Study::tumour_supervision(&self.scribbles()?, None)),
+            "wt-sc-gc" | "wt" => {
+                let scribbles = self.scribbles()?;
+                let weak = study.weak_masks(&scribbles)?;
+                Ok(Study::tumour_supervision(&scribbles, Some(&weak)))
+            }
+            "sub-truesc" | "sub-truesc-crf" => {
+                let (scribbles, truth) = (self.scribbles()?, study.references()?);
+                let weak = study.weak_masks(&scribbles)?;
+                let mut out = study.substructure_supervision(&truth, &scribbles, &weak)?;
+                out.weak = (truth.iter().zip(&weak).zip(&out.strong))
+                    .map(|((m, g), s)| labels::background_only(m, g, s))
+                    .collect();
+                Ok(out)
+            }
+            _ => {
+                let tumour = self.weights("wt")?;
+                let scribbles = self.scribbles()?;
+                let weak = study.weak_masks(&scribbles)?;
+                let tumours = study.tumour_masks(&tumour, &scribbles, &weak)?;
+                let masks = study.substructures(&tumours)?;
+                if stage == "sub-km" {
+                    return Ok(dense(masks));
+                }
+                study.substructure_supervision(&masks, &scribbles, &weak)
+            }
+        }
+    }
+
+    fn folder(row: RowId) -> String {
+        format!("predictions/{}", row.stage)
+    }
+
+    /// Trains a row, predicts the held-out scans and measures them.
+    fn row(&mut self, row: RowId) -> Result<(Row, Evaluation)> {
+        let weights = self.weights(row.stage)?;
+        let tumour = match (row.phase, row.method) {
+            (1, _) => None,
+            (_, "Full") => Some(self.weights("wt-full")?),
+            _ => Some(self.weights("wt")?),
+        };
+        let study = self.study;
+        let Study { methods, device, ref run, .. } = *study;
+        study.progress.begin(&format!("predict {}", row.stage), study.test.len() as u64);
+        let done = std::sync::atomic::AtomicU64::new(0);
+        let policy = policy(study.config);
+        let measured: Vec<(CaseMetrics, CaseMetrics)> = study
+            .test
+            .par_iter()
+            .map(|scan| {
+                let own = classes(
+                    &*methods.network.load(if row.phase == 1 { 2 } else { 4 }, &weights, device)?,
+                    scan,
+                    device,
+                )?;
+                let merged = match &tumour {
+                    None => own.mapv(|v| v * 2),
+                    Some(t) => {
+                        let wt = classes(&*methods.network.load(2, t, device)?, scan, device)?;
+                        merge(&wt.mapv(|v| v != 0), &own)
+                    }
+                };
+                let path = run.path(&format!("{}/{}_seg.nii.gz", Self::folder(row), scan.id));
+                run.make_parent(&path)?;
+                let whole = scan.uncrop(merged.view(), 0);
+                let coded = study.scheme.from_internal(whole.view())?;
+                scribseg_io::write_labels(&path, coded.view(), &scan.geometry)?;
+                let own = measure(scan, &scan.uncrop(own.view(), 0))?;
+                let merged = measure(scan, &whole)?;
+                study.progress.advance(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, &scan.id);
+                Ok((own, merged))
+            })
+            .collect::<Result<_>>()?;
+        study.progress.end();
+        let (own, merged): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
+        let scheme = study.scheme.describe();
+        let own = scribseg_metrics::summarise(&own, policy, &scheme);
+        let merged = scribseg_metrics::summarise(&merged, policy, &scheme);
+        let seconds = self.seconds.get(row.stage).copied().filter(|_| study.config.evaluate.seconds);
+        let figures = if row.phase == 1 {
+            let wt = &merged.regions.wt;
+            Row {
+                phase: 1,
+                method: row.method.to_owned(),
+                wt: RegionFigures { dice: wt.dice.mean, recall: wt.recall, precision: wt.precision },
+                tc: None,
+                et: None,
+                seconds,
+            }
+        } else {
+            let only = |region: &RegionSummary| RegionFigures {
+                dice: region.dice.mean,
+                recall: None,
+                precision: None,
+            };
+            Row {
+                phase: 2,
+                method: row.method.to_owned(),
+                wt: only(&own.regions.wt),
+                tc: Some(only(&merged.regions.tc)),
+                et: Some(only(&merged.regions.et)),
+                seconds,
+            }
+        };
+        Ok((figures, merged))
+    }
+
+    /// The slice with the largest reference of up to four held-out scans, spread over the range of sizes.
+    fn figure(&self, rows: Vec<RowId>) -> Result<Vec<FigureCase>> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let study = self.study;
+        let channel = if rows[0].phase == 1 { 3 } else { 1 };
+        study
+            .test
+            .iter()
+            .take(4)
+            .map(|scan| {
+                let reference = scan.reference_crop()?;
+                let slice = (0..reference.dim().0)
+                    .max_by_key(|&z| reference.index_axis(Axis(0), z).iter().filter(|&&v| v != 0).count())
+                    .unwrap_or(0);
+                let panels = rows
+                    .iter()
+                    .map(|row| {
+                        let path = study.run.path(&format!("{}/{}_seg.nii.gz", Self::folder(*row), scan.id));
+                        let whole = scribseg_io::read_segmentation(&path, &scan.geometry, study.scheme)?;
+                        let figures = measure(scan, &whole)?;
+                        let region = if row.phase == 1 { &figures.wt } else { &figures.tc };
+                        let dice = region.confusion.dice().unwrap_or(f64::NAN);
+                        let cut = scan.crop(whole.view(), 0).index_axis(Axis(0), slice).to_owned();
+                        Ok((row.method.to_owned(), cut, dice))
+                    })
+                    .collect::<Result<_>>()?;
+                Ok(FigureCase {
+                    id: scan.id.clone(),
+                    slice,
+                    image: scan.image.slice(ndarray::s![channel, slice, .., ..]).to_owned(),
+                    reference: reference.index_axis(Axis(0), slice).to_owned(),
+                    panels,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The figures of one scan on its whole grid.
+pub(crate) fn measure(scan: &Scan, prediction: &Array3<u8>) -> Result<CaseMetrics> {
+    let reference = scan
+        .reference
+        .as_ref()
+        .ok_or_else(|| Error::case(&scan.id, "needs a reference segmentation, found none"))?;
+    scribseg_metrics::evaluate_case(reference.view(), prediction.view(), scan.spacing)
+        .map(|m| m.named(&scan.id))
+        .map_err(|e| Error::case(&scan.id, e))
+}
+
+pub(crate) fn policy(config: &Config) -> EmptyPolicy {
+    if config.evaluate.empty == "skip" { EmptyPolicy::Skip } else { EmptyPolicy::Brats }
+}

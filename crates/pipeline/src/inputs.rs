@@ -1,0 +1,65 @@
+//! What a run was made from: a fingerprint of every file it reads. A run is taken up again only over the very same
+//! inputs, so that no figure comes from one cohort's model and another's scans.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use scribseg_io::{Cohort, MODALITIES, companion};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Fingerprints by what a file is, not by where it lies: a cohort may be moved.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    files: BTreeMap<String, String>,
+}
+
+impl Inputs {
+    /// Reads every file that training on `cohort` reads. `scribbles` and `presence` as given on the command line.
+    ///
+    /// # Errors
+    /// The first missing modality, or a file that cannot be read. Scribbles of single cases may be missing: which are
+    /// needed is known only after the split.
+    pub fn of(cohort: &Cohort, scribbles: Option<&Path>, presence: Option<&Path>) -> Result<Self> {
+        cohort.require_modalities()?;
+        let mut files: Vec<(String, PathBuf)> = Vec::new();
+        for case in &cohort.cases {
+            for (name, path) in MODALITIES.iter().zip(&case.paths) {
+                files.push((format!("{name} of {}", case.id), path.clone()));
+            }
+            if let Some(path) = &case.reference {
+                files.push((format!("reference of {}", case.id), path.clone()));
+            }
+            let scribble = scribbles.map(|folder| companion(folder, &case.id, "scribble"));
+            if let Some(path) = scribble.filter(|path| path.is_file()) {
+                files.push((format!("scribble of {}", case.id), path));
+            }
+        }
+        let own = cohort.root.join("participants.tsv");
+        if let Some(path) = presence.map(Path::to_owned).or_else(|| own.is_file().then_some(own)) {
+            files.push(("presence table".to_owned(), path));
+        }
+        let files = files.into_par_iter().map(|(name, path)| Ok((name, fingerprint(&path)?)));
+        Ok(Self { files: files.collect::<Result<_>>()? })
+    }
+
+    /// The first difference from what a run was made with, in words.
+    pub(crate) fn difference(&self, then: &Self) -> Option<String> {
+        let names = self.files.keys().chain(then.files.keys());
+        let name = names.into_iter().find(|name| self.files.get(*name) != then.files.get(*name))?;
+        Some(match (self.files.get(name), then.files.get(name)) {
+            (Some(_), None) => format!("{name}: new since then"),
+            (None, _) => format!("{name}: no longer there"),
+            _ => format!("{name}: its content changed"),
+        })
+    }
+}
+
+fn fingerprint(path: &Path) -> Result<String> {
+    let fault = |source| Error::Read { path: path.to_owned(), source };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(std::fs::File::open(path).map_err(fault)?).map_err(fault)?;
+    Ok(hasher.finalize().to_hex()[..16].to_owned())
+}

@@ -1,0 +1,62 @@
+//! Trains brain-tumour segmentation from scribbles and presence labels: the two phases of Ji et al., MICCAI 2019.
+//!
+//! This is the one place where the crates of the toolkit meet. [`fit()`] is the main job on a cohort of one's own,
+//! [`reproduce`] runs Table 1, and [`verbs`] holds the single steps. The four seams where a crate can be swapped are
+//! the traits of [`methods`].
+//!
+//! ```no_run
+//! use scribseg_pipeline::{Config, FitOptions, Preset, Silent, fit};
+//!
+//! let config = Config::preset(Preset::Phantom)?;
+//! let options = FitOptions {
+//!     cohort: "scans".into(),
+//!     out: "runs/first".into(),
+//!     scribbles: Some("scribbles".into()),
+//!     presence: None,
+//!     config,
+//!     device: candle_core::Device::Cpu,
+//! };
+//! println!("{} scans trained", fit(&options, &Silent)?.train.len());
+//! # Ok::<(), scribseg_pipeline::Error>(())
+//! ```
+//!
+//! # When not to use it
+//! With dense masks for every scan a fully supervised tool (nnU-Net) is the better choice: this one is for labels
+//! that cost minutes a scan.
+
+pub mod batches;
+mod config;
+mod error;
+mod events;
+mod experiments;
+mod fit;
+mod inputs;
+pub mod methods;
+mod model;
+mod progress;
+mod run;
+mod scan;
+mod segment;
+mod study;
+mod supervision;
+pub mod train;
+pub mod verbs;
+
+/// The modalities in channel order, as BraTS names its files.
+pub const MODALITIES: [&str; 4] = ["t1", "t1ce", "t2", "flair"];
+
+pub use config::{
+    Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble, Train,
+};
+pub use error::{Error, Result};
+pub use experiments::{
+    FigureCase, ROWS, RegionFigures, ReproduceOptions, Reproduced, Row, RowId, Table1, parse_rows, reproduce,
+};
+pub use fit::{FitOptions, FitSummary, fit, fit_with};
+pub use inputs::Inputs;
+pub use model::{Card, load as load_model};
+pub use progress::{Progress, Silent};
+pub use run::RunDir;
+pub use scan::Scan;
+pub use segment::{Smoothing, classes, merge, smoothed_classes};
+pub use study::{Split, contradictions};

@@ -1,0 +1,233 @@
+//! The four seams where a crate can be swapped, each a small trait, and the paper's choice behind each.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use ndarray::{Array3, ArrayView3};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use scribseg_crf_kernels::{CpuPath, Exact, Features, Lattice, PairwiseKernel, Quality};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::scan::Scan;
+
+/// Grows scribbles into weak masks G.
+pub trait SeedExpansion: Sync + Send {
+    /// Scribbles `[z, y, x]` (0 unknown, 1 tumour, 2 healthy) to weak labels of the same kind.
+    ///
+    /// # Errors
+    /// When the scan or the scribbles do not suffice.
+    fn expand(&self, scan: &Scan, scribble: ArrayView3<'_, u8>) -> Result<Array3<u8>>;
+}
+
+/// Divides a whole tumour into sub-structures by the presence labels.
+pub trait SubStructures: Sync + Send {
+    /// Codes 1 NCR/NET, 2 ED, 3 ET inside `tumour`, 0 outside.
+    ///
+    /// # Errors
+    /// When the scan is unusable.
+    fn label(
+        &self,
+        scan: &Scan,
+        tumour: ArrayView3<'_, bool>,
+        presence: scribseg_io::Presence,
+        seed: u64,
+    ) -> Result<Array3<u8>>;
+}
+
+/// Builds the pairwise kernel W of eq. 2 for one slice.
+pub trait PairwiseLoss: Sync + Send {
+    /// `features`: planar `[channel][y][x]` intensities on the 0–255 scale of one slice of `height` × `width`
+    /// pixels of `pixel_mm` `[y, x]`.
+    ///
+    /// # Errors
+    /// When the features are not finite or out of the kernel's range.
+    fn kernel(
+        &self,
+        features: &[f32],
+        height: usize,
+        width: usize,
+        pixel_mm: [f64; 2],
+    ) -> Result<Arc<dyn PairwiseKernel>>;
+}
+
+/// A network with loaded weights.
+pub trait Segmenter {
+    /// Logits `[B, K, H, W]` of `images` `[B, C, H, W]`; `train` uses and updates batch statistics.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor>;
+}
+
+/// Makes networks.
+pub trait SegmenterFactory: Sync + Send {
+    /// Side lengths must be a multiple of this.
+    fn stride(&self) -> usize;
+    /// Fresh weights for `outputs` classes.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    fn init(&self, outputs: usize, seed: u64, device: &Device) -> Result<VarMap>;
+    /// A network over the variables of `weights`.
+    ///
+    /// # Errors
+    /// When a variable is missing or of another shape.
+    fn load(&self, outputs: usize, weights: &VarMap, device: &Device) -> Result<Box<dyn Segmenter>>;
+}
+
+/// One choice for each seam.
+pub struct Methods {
+    /// Scribbles → G.
+    pub seeds: Box<dyn SeedExpansion>,
+    /// Whole tumour → sub-structures.
+    pub substructures: Box<dyn SubStructures>,
+    /// The CRF's kernel.
+    pub pairwise: Box<dyn PairwiseLoss>,
+    /// The network.
+    pub network: Box<dyn SegmenterFactory>,
+}
+
+impl Methods {
+    /// The paper's methods with the values of `config`.
+    pub fn paper(config: &Config) -> Self {
+        Self {
+            seeds: Box::new(GraphCut {
+                params: scribseg_graphcut::Params::for_channels(
+                    &channels(&config.graphcut.supervoxel_channels),
+                    &channels(&config.graphcut.model_channels),
+                ),
+            }),
+            substructures: Box::new(KMeans {
+                params: scribseg_cluster::Params {
+                    restarts: config.cluster.restarts,
+                    ..scribseg_cluster::Params::default()
+                },
+            }),
+            pairwise: Box::new(Bilateral {
+                sigma_xy_mm: config.crf.sigma_xy_mm,
+                sigma_intensity: config.crf.sigma_intensity,
+                kernel: config.crf.kernel.clone(),
+            }),
+            network: Box::new(UNetFactory { width: config.network.width, depth: config.network.depth }),
+        }
+    }
+}
+
+/// Indices of modalities by name.
+fn channels(names: &[String]) -> Vec<usize> {
+    names.iter().filter_map(|c| crate::MODALITIES.iter().position(|m| m == c)).collect()
+}
+
+struct GraphCut {
+    params: scribseg_graphcut::Params,
+}
+
+impl SeedExpansion for GraphCut {
+    fn expand(&self, scan: &Scan, scribble: ArrayView3<'_, u8>) -> Result<Array3<u8>> {
+        scribseg_graphcut::propagate(
+            scan.image.view(),
+            scan.brain.view(),
+            scribble,
+            scan.spacing,
+            &self.params,
+        )
+        .map(|outcome| outcome.weak)
+        .map_err(|e| Error::case(&scan.id, e))
+    }
+}
+
+struct KMeans {
+    params: scribseg_cluster::Params,
+}
+
+impl SubStructures for KMeans {
+    fn label(
+        &self,
+        scan: &Scan,
+        tumour: ArrayView3<'_, bool>,
+        presence: scribseg_io::Presence,
+        seed: u64,
+    ) -> Result<Array3<u8>> {
+        let presence = scribseg_cluster::Presence { ncr: presence.ncr, ed: presence.ed, et: presence.et };
+        scribseg_cluster::kmeans(scan.image.view(), tumour, presence, scan.spacing, &self.params, seed)
+            .map(|c| c.labels)
+            .map_err(|e| Error::case(&scan.id, e))
+    }
+}
+
+struct UNetFactory {
+    width: usize,
+    depth: usize,
+}
+
+impl UNetFactory {
+    fn config(&self, outputs: usize) -> scribseg_unet::Config {
+        scribseg_unet::Config {
+            in_channels: crate::MODALITIES.len(),
+            out_channels: outputs,
+            width: self.width,
+            depth: self.depth,
+        }
+    }
+}
+
+impl SegmenterFactory for UNetFactory {
+    fn stride(&self) -> usize {
+        1 << self.depth
+    }
+
+    fn init(&self, outputs: usize, seed: u64, device: &Device) -> Result<VarMap> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        scribseg_unet::init(&self.config(outputs), &mut rng, device)
+            .map_err(|e| Error::Network(e.to_string()))
+    }
+
+    fn load(&self, outputs: usize, weights: &VarMap, device: &Device) -> Result<Box<dyn Segmenter>> {
+        let vb = VarBuilder::from_varmap(weights, candle_core::DType::F32, device);
+        let net = scribseg_unet::UNet::load(&self.config(outputs), vb)
+            .map_err(|e| Error::Network(e.to_string()))?;
+        Ok(Box::new(Net(net)))
+    }
+}
+
+struct Net(scribseg_unet::UNet);
+
+impl Segmenter for Net {
+    fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor> {
+        self.0.forward(images, train).map_err(|e| Error::Network(e.to_string()))
+    }
+}
+
+/// The bilateral Gaussian of eq. 2 over position and intensities.
+struct Bilateral {
+    sigma_xy_mm: f64,
+    sigma_intensity: f64,
+    kernel: String,
+}
+
+impl PairwiseLoss for Bilateral {
+    fn kernel(
+        &self,
+        features: &[f32],
+        height: usize,
+        width: usize,
+        pixel_mm: [f64; 2],
+    ) -> Result<Arc<dyn PairwiseKernel>> {
+        let fault = |e: scribseg_crf_kernels::Error| Error::Network(format!("dense CRF: {e}"));
+        let features =
+            Features::bilateral(features, height, width, pixel_mm, self.sigma_xy_mm, self.sigma_intensity)
+                .map_err(fault)?;
+        let lattice = |quality| {
+            let path = CpuPath::detect()?;
+            Ok(Arc::new(Lattice::build_with(&features, quality, path)?) as Arc<dyn PairwiseKernel>)
+        };
+        match self.kernel.as_str() {
+            "exact" => Ok(Arc::new(Exact::build(features).map_err(fault)?)),
+            "lattice-hq" => lattice(Quality::High).map_err(fault),
+            _ => lattice(Quality::Standard).map_err(fault),
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! A cohort, prepared and split, with the stages that both `fit` and `reproduce` are made of.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::Device;
+use candle_nn::VarMap;
+use ndarray::{Array3, Zip};
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+use scribseg_io::{Cohort, LabelScheme, LabelVolume, Presence, PresenceTable, ScribbleMapping, companion};
+use serde::{Deserialize, Serialize};
+
+use crate::batches::{Supervision, derived_seed, generator};
+use crate::config::{Config, Phase};
+use crate::error::{Error, Result};
+use crate::inputs::Inputs;
+use crate::methods::Methods;
+use crate::progress::Progress;
+use crate::run::RunDir;
+use crate::scan::Scan;
+use crate::segment;
+use crate::supervision as labels;
+use crate::train::{Stage, Start, Trainer};
+
+/// The channels of the CRF's features: T1, T2, FLAIR for the whole tumour.
+pub(crate) const CRF_TUMOUR: [usize; 3] = [0, 2, 3];
+/// The channels of the CRF's features: T1, T1ce, FLAIR for the sub-structures.
+pub(crate) const CRF_SUBSTRUCTURES: [usize; 3] = [0, 1, 3];
+
+/// Which cases train and which test.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Training cases in name order.
+    pub train: Vec<String>,
+    /// Held-out cases in name order; only cases with a reference are held out.
+    pub test: Vec<String>,
+}
+
+impl Split {
+    /// A seeded random split: `1 − train_fraction` of the cases with a reference are held out, at least one and never
+    /// all of the cohort.
+    pub fn draw(cases: &[(String, bool)], train_fraction: f64, seed: u64) -> Self {
+        let mut with_reference: Vec<&String> = cases.iter().filter(|c| c.1).map(|c| &c.0).collect();
+        with_reference.shuffle(&mut generator(seed, "split", 0));
+        let wanted = (with_reference.len() as f64 * (1.0 - train_fraction)).round() as usize;
+        let held = wanted.clamp(1, cases.len().saturating_sub(1).max(1)).min(with_reference.len());
+        let test: Vec<String> = with_reference.into_iter().take(held).cloned().collect();
+        let (mut test, mut train) = (
+            test.clone(),
+            cases.iter().map(|c| c.0.clone()).filter(|id| !test.contains(id)).collect::<Vec<_>>(),
+        );
+        test.sort();
+        train.sort();
+        Self { train, test }
+    }
+}
+
+/// The part of a phase's schedule that a stage trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The first: eq. 1 alone.
+    Supervised,
+    /// The second: eq. 1 with the CRF loss.
+    Crf,
+    /// Full reference masks, the upper bound: eq. 1 alone for as many iterations as both parts together, so that no
+    /// row trains longer than the one it is measured against.
+    Full,
+}
+
+impl Part {
+    fn iterations(self, phase: &Phase) -> usize {
+        match self {
+            Part::Supervised => phase.iterations,
+            Part::Crf => phase.crf_iterations,
+            Part::Full => phase.iterations + phase.crf_iterations,
+        }
+    }
+}
+
+/// Where the training scans' scribbles come from.
+pub(crate) enum Scribbles {
+    Simulated,
+    Folder(PathBuf),
+}
+
+/// A prepared cohort and all that its stages share.
+pub(crate) struct Study<'a> {
+    pub(crate) run: RunDir,
+    pub(crate) config: &'a Config,
+    pub(crate) methods: &'a Methods,
+    pub(crate) device: &'a Device,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) scheme: LabelScheme,
+    pub(crate) train: Vec<Arc<Scan>>,
+    pub(crate) test: Vec<Arc<Scan>>,
+    pub(crate) presence: Vec<Presence>,
+    /// The user's scribbles on the training scans' crops; without them they are simulated.
+    given: Option<Vec<Array3<u8>>>,
+}
+
+impl<'a> Study<'a> {
+    /// Reads, normalises, crops and splits the cohort; finds the presence labels and the scribbles of the training
+    /// scans. The run directory is claimed last, when every input was found to be usable.
+    pub(crate) fn open(
+        out: &Path,
+        cohort: &Cohort,
+        scribbles: &Scribbles,
+        presence: Option<&Path>,
+        config: &'a Config,
+        methods: &'a Methods,
+        device: &'a Device,
+        progress: &'a dyn Progress,
+    ) -> Result<Self> {
+        let folder = match scribbles {
+            Scribbles::Folder(folder) => Some(folder.as_path()),
+            Scribbles::Simulated => None,
+        };
+        let inputs = Inputs::of(cohort, folder, presence)?;
+        RunDir::examine(out, config, &inputs)?;
+        let cases: Vec<_> = cohort.cases.iter().map(|c| (c.id.clone(), c.reference.is_some())).collect();
+        let split = Split::draw(&cases, config.input.train_fraction, config.seed);
+        progress.stage(
+            "prepare",
+            &format!(
+                "{} training and {} held-out scans, label scheme {}",
+                split.train.len(),
+                split.test.len(),
+                cohort.scheme.describe()
+            ),
+        );
+        progress.begin("prepare", cases.len() as u64);
+        let done = std::sync::atomic::AtomicU64::new(0);
+        let scans: Vec<Arc<Scan>> = cohort
+            .cases
+            .par_iter()
+            .map(|case| {
+                let scan = Scan::prepare(case.load()?, config, methods.network.stride())?;
+                let n = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+                progress.advance(n, &scan.id);
+                Ok(Arc::new(scan))
+            })
+            .collect::<Result<_>>()?;
+        progress.end();
+        if let Some((first, other)) =
+            scans.first().and_then(|f| scans.iter().find(|s| s.crop_size() != f.crop_size()).map(|o| (f, o)))
+        {
+            return Err(Error::case(
+                &other.id,
+                format!(
+                    "expected the in-plane voxel size of {} ({:?} mm, z y x), found {:?}; resample the cohort to one grid",
+                    first.id, first.spacing, other.spacing
+                ),
+            ));
+        }
+        let pick = |ids: &[String]| -> Vec<Arc<Scan>> {
+            scans.iter().filter(|s| ids.contains(&s.id)).cloned().collect()
+        };
+        let (train, test) = (pick(&split.train), pick(&split.test));
+        let presence = presence_of(cohort, presence, &train, progress)?;
+        let given = match folder {
+            Some(folder) => {
+                Some(train.par_iter().map(|s| scribble_of(folder, s)).collect::<Result<Vec<_>>>()?)
+            }
+            None => {
+                progress.log("no --scribbles: scribbles are simulated from the reference segmentations");
+                train.iter().try_for_each(|scan| has_tumour(scan))?;
+                None
+            }
+        };
+        let run = RunDir::open(out, config, &inputs)?;
+        run.write_json("split.json", &split)?;
+        Ok(Self {
+            run,
+            config,
+            methods,
+            device,
+            progress,
+            scheme: cohort.scheme,
+            train,
+            test,
+            presence,
+            given,
+        })
+    }
+
+    /// One label volume a training scan, made by `make` unless `weak/<case>/<name>.nii.gz` is there. `heading` is what
+    /// a person reads meanwhile.
+    fn volumes(
+        &self,
+        name: &str,
+        heading: &str,
+        make: impl Fn(usize, &Scan) -> Result<Array3<u8>> + Sync,
+    ) -> Result<Vec<Array3<u8>>> {
+        self.progress.stage(heading, "");
+        self.progress.begin(heading, self.train.len() as u64);
+        let done = std::sync::atomic::AtomicU64::new(0);
+        let out = self
+            .train
+            .par_iter()
+            .enumerate()
+            .map(|(i, scan)| {
+                let path = self.run.path(&format!("weak/{}/{name}.nii.gz", scan.id));
+                let volume = if path.is_file() {
+                    let whole = read_codes(&path, scan).map_err(|e| Error::RunDirectory {
+                        path: path.clone(),
+                        problem: format!(
+                            "was made by this run and is damaged; remove it and run again ({e})"
+                        ),
+                    })?;
+                    scan.crop(whole.view(), 0)
+                } else {
+                    let volume = make(i, scan)?;
+                    self.run.make_parent(&path)?;
+                    let whole = scan.uncrop(volume.view(), 0);
+                    scribseg_io::write_labels(&path, whole.view(), &scan.geometry)?;
+                    volume
+                };
+                let n = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+                self.progress.advance(n, &scan.id);
+                Ok(volume)
+            })
+            .collect();
+        self.progress.end();
+        out
+    }
+
+    /// The training scans' scribbles: 0 unknown, 1 tumour, 2 healthy.
+    pub(crate) fn scribbles(&self) -> Result<Vec<Array3<u8>>> {
+        self.volumes("scribble", "scribbles", |i, scan| match &self.given {
+            Some(given) => Ok(given[i].clone()),
+            None => {
+                let seed = derived_seed(self.config.seed, "scribble", i as u64);
+                simulate(scan, self.config, seed)
+            }
+        })
+    }
+
+    /// G: the graph cut of every training scan.
+    pub(crate) fn weak_masks(&self, scribbles: &[Array3<u8>]) -> Result<Vec<Array3<u8>>> {
+        self.volumes("graphcut", "graph cut", |i, scan| self.methods.seeds.expand(scan, scribbles[i].view()))
+    }
+
+    /// The whole-tumour masks that a network gives on the training scans. Where it finds nothing, what scribbles and
+    /// weak masks call tumour stands in: every training scan has a tumour.
+    pub(crate) fn tumour_masks(
+        &self,
+        weights: &VarMap,
+        scribbles: &[Array3<u8>],
+        weak: &[Array3<u8>],
+    ) -> Result<Vec<Array3<bool>>> {
+        let masks = self.volumes("wt", "whole tumours of the training scans", |i, scan| {
+            let network = self.methods.network.load(2, weights, self.device)?;
+            let mask = segment::classes(&*network, scan, self.device)?;
+            if mask.iter().any(|&v| v != 0) {
+                return Ok(mask);
+            }
+            self.progress.log(&format!("{}: the network finds no tumour; its weak mask stands in", scan.id));
+            Ok(Zip::from(&scribbles[i]).and(&weak[i]).map_collect(|&s, &g| u8::from(s == 1 || g == 1)))
+        })?;
+        Ok(masks.into_iter().map(|m| m.mapv(|v| v != 0)).collect())
+    }
+
+    /// Sub-structures inside the whole tumours of the training scans.
+    pub(crate) fn substructures(&self, tumours: &[Array3<bool>]) -> Result<Vec<Array3<u8>>> {
+        self.volumes("kmeans", "k-means", |i, scan| {
+            let seed = derived_seed(self.config.seed, "cluster", i as u64);
+            self.methods.substructures.label(scan, tumours[i].view(), self.presence[i], seed)
+        })
+    }
+
+    /// The reference of every training scan on its crop.
+    pub(crate) fn references(&self) -> Result<Vec<Array3<u8>>> {
+        self.train.iter().map(|s| s.reference_crop()).collect()
+    }
+
+    /// Trains one stage.
+    pub(crate) fn train(
+        &self,
+        name: &str,
+        outputs: usize,
+        start: Start<'_>,
+        supervision: &Supervision,
+        part: Part,
+    ) -> Result<VarMap> {
+        let (phase, channels) =
+            if outputs == 2 { (&self.config.wt, CRF_TUMOUR) } else { (&self.config.sub, CRF_SUBSTRUCTURES) };
+        Trainer {
+            run: &self.run,
+            config: self.config,
+            methods: self.methods,
+            scans: &self.train,
+            device: self.device,
+            progress: self.progress,
+        }
+        .train(&Stage {
+            name,
+            outputs,
+            start,
+            supervision,
+            phase,
+            iterations: part.iterations(phase),
+            crf_channels: (part == Part::Crf).then_some(channels),
+        })
+    }
+
+    /// Phase 1's S and, if given, G.
+    pub(crate) fn tumour_supervision(scribbles: &[Array3<u8>], weak: Option<&[Array3<u8>]>) -> Supervision {
+        let strong = scribbles.iter().map(|s| labels::tumour_classes(s.view())).collect::<Vec<_>>();
+        let weak = match weak {
+            Some(weak) => weak.iter().map(|g| labels::tumour_classes(g.view())).collect(),
+            None => scribbles.iter().map(labels::nothing).collect(),
+        };
+        Supervision { strong, weak }
+    }
+
+    /// Phase 2's S' and G' from sub-structure masks.
+    pub(crate) fn substructure_supervision(
+        &self,
+        masks: &[Array3<u8>],
+        scribbles: &[Array3<u8>],
+        weak: &[Array3<u8>],
+    ) -> Result<Supervision> {
+        let strong = (self.train.iter().zip(masks).zip(scribbles))
+            .map(|((scan, m), s)| {
+                labels::substructure_scribbles(m, s, scan, self.config.scribble.erode_tumour_mm)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let weak = (masks.iter().zip(weak).zip(&strong))
+            .map(|((m, g), s)| labels::substructure_masks(m, g, s))
+            .collect();
+        Ok(Supervision { strong, weak })
+    }
+}
+
+/// A user's scribble on a scan's crop: 0 unknown, 1 tumour, 2 healthy, some of each inside the brain.
+pub(crate) fn scribble_of(folder: &Path, scan: &Scan) -> Result<Array3<u8>> {
+    let path = companion(folder, &scan.id, "scribble");
+    let refuse = |problem: String| Error::Cohort { path: path.clone(), problem };
+    if !path.is_file() {
+        return Err(refuse(format!(
+            "expected the scribble of case {}, found no such file; draw it, or leave the case out",
+            scan.id
+        )));
+    }
+    let whole = scribseg_io::read_scribble(&path, &scan.geometry, &ScribbleMapping::default())?;
+    let scribble = scan.crop(whole.view(), 0);
+    for (value, what) in [(1, "the tumour"), (2, "healthy tissue")] {
+        if !Zip::from(&scribble).and(&scan.brain).any(|&s, &inside| s == value && inside) {
+            return Err(refuse(format!(
+                "expected a scribble on {what} (value {value}) inside the brain, found none; draw one, or leave the case out"
+            )));
+        }
+    }
+    Ok(scribble)
+}
+
+/// An error unless a scan has a tumour to simulate a scribble from.
+fn has_tumour(scan: &Scan) -> Result<()> {
+    if scan.reference_crop()?.iter().all(|&v| v == 0) {
+        return Err(Error::case(
+            &scan.id,
+            "expected a tumour in its reference (`_seg`) to simulate a scribble from, found background only; leave the case out, or give `--scribbles DIR`",
+        ));
+    }
+    Ok(())
+}
+
+/// Both kinds of scribble drawn from a scan's reference.
+pub(crate) fn simulate(scan: &Scan, config: &Config, seed: u64) -> Result<Array3<u8>> {
+    has_tumour(scan)?;
+    let tumour = scan.reference_crop()?.mapv(|v| v != 0);
+    let params = scribseg_scribble::Params {
+        width_mm: config.scribble.width_mm,
+        shift_mm: config.scribble.shift_mm,
+        rotation_deg: config.scribble.rotation_deg,
+        erode_tumour_mm: config.scribble.erode_tumour_mm,
+        erode_healthy_mm: config.scribble.erode_healthy_mm,
+        ..scribseg_scribble::Params::default()
+    };
+    scribseg_scribble::simulate(tumour.view(), scan.brain.view(), scan.spacing, &params, seed)
+        .map_err(|e| Error::case(&scan.id, e))
+}
+
+/// Presence labels of `scans`: the given table, the cohort's own, or derived from the references.
+fn presence_of(
+    cohort: &Cohort,
+    given: Option<&Path>,
+    scans: &[Arc<Scan>],
+    progress: &dyn Progress,
+) -> Result<Vec<Presence>> {
+    let own = cohort.root.join("participants.tsv");
+    let table = given.map(Path::to_owned).or_else(|| own.is_file().then_some(own));
+    if let Some(path) = table {
+        progress.log(&format!("presence labels from {}", path.display()));
+        let found = PresenceTable::read(&path)?.for_cases(scans.iter().map(|s| s.id.as_str()))?;
+        for (scan, presence) in scans.iter().zip(&found) {
+            for contradiction in contradictions(scan.reference.as_ref(), *presence) {
+                progress.log(&format!("{}: {} {contradiction}", path.display(), scan.id));
+            }
+        }
+        return Ok(found);
+    }
+    let derived: Result<Vec<_>> = scans
+        .iter()
+        .map(|s| match &s.reference {
+            Some(reference) => Ok(Presence::from_labels(reference.view())),
+            None => Err(Error::case(
+                &s.id,
+                "expected presence labels, found neither participants.tsv nor a reference; give `--presence TSV`",
+            )),
+        })
+        .collect();
+    if derived.is_ok() {
+        progress.log("no presence table: presence labels derived from the reference segmentations");
+    }
+    derived
+}
+
+/// Where a presence table and a reference say different things of a sub-structure, in words.
+pub fn contradictions(reference: Option<&Array3<u8>>, table: Presence) -> Vec<String> {
+    let Some(reference) = reference else { return Vec::new() };
+    let shown = Presence::from_labels(reference.view());
+    [("ED", table.ed, shown.ed), ("ET", table.et, shown.et), ("NCR", table.ncr, shown.ncr)]
+        .into_iter()
+        .filter_map(|(name, table, shown)| match (table, shown) {
+            (Some(true), Some(false)) => Some(format!("has {name} by the table (1), none in its reference")),
+            (Some(false), Some(true)) => {
+                Some(format!("has no {name} by the table (0), some in its reference"))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// A label file of our own on the scan's grid, its values as they are (all of them 0 to 3).
+pub(crate) fn read_codes(path: &Path, scan: &Scan) -> Result<Array3<u8>> {
+    Ok(LabelVolume::read_on(path, &scan.geometry, "the scan")?.data.mapv(|v| v.clamp(0, 255) as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_split_is_seeded_disjoint_and_holds_out_cases_with_a_reference_only() {
+        let cases: Vec<_> = (0..10).map(|i| (format!("c{i}"), i != 3)).collect();
+        let split = Split::draw(&cases, 0.7, 1);
+        assert_eq!(split, Split::draw(&cases, 0.7, 1));
+        assert_eq!((split.train.len(), split.test.len()), (7, 3));
+        assert!(split.test.iter().all(|t| !split.train.contains(t) && t != "c3"));
+        assert!((2..9).any(|seed| Split::draw(&cases, 0.7, seed) != split));
+    }
+}

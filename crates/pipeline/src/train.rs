@@ -1,0 +1,301 @@
+//! The training loop: SGD with momentum on eq. 1, and in the second part eq. 1 + α · eq. 2, with checkpoints.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{Device, Tensor};
+use candle_nn::VarMap;
+use rayon::prelude::*;
+use scribseg_crf_kernels::{LossForm, PairwiseKernel, crf_loss};
+use scribseg_unet::{Sgd, partial_cross_entropy, softmax};
+use serde::{Deserialize, Serialize};
+
+use crate::batches::{Batch, Sampler, SliceId, Supervision, derived_seed};
+use crate::config::{Config, Phase};
+use crate::error::{Error, Result};
+use crate::events::event_file;
+use crate::methods::Methods;
+use crate::model::{self, Card};
+use crate::progress::Progress;
+use crate::run::RunDir;
+use crate::scan::Scan;
+
+/// Where a stage's weights come from.
+pub enum Start<'a> {
+    /// The seeded generator.
+    Random,
+    /// Another stage's weights, all of them.
+    From(&'a VarMap),
+    /// Another stage's weights but for the last layer, which is new (Unet-sub from Unet-WT).
+    NewHead(&'a VarMap),
+}
+
+/// One part of a phase's schedule.
+pub struct Stage<'a> {
+    /// File name of what it makes.
+    pub name: &'a str,
+    /// Classes.
+    pub outputs: usize,
+    /// Initial weights.
+    pub start: Start<'a>,
+    /// Labels of the training scans.
+    pub supervision: &'a Supervision,
+    /// Schedule and λ.
+    pub phase: &'a Phase,
+    /// Iterations, over which the learning rate falls to 0.
+    pub iterations: usize,
+    /// Channels of the CRF's features; without them the stage trains on eq. 1 alone.
+    pub crf_channels: Option<[usize; 3]>,
+}
+
+/// The points of one stage's training curves.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Curves {
+    /// Iterations, from 1.
+    pub iteration: Vec<u64>,
+    /// Mean partial cross-entropy since the last point.
+    pub cross_entropy: Vec<f32>,
+    /// Mean α-weighted CRF loss since the last point; 0 in stages without.
+    pub crf: Vec<f32>,
+    /// Learning rate.
+    pub learning_rate: Vec<f32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Checkpoint {
+    iteration: usize,
+    sums: [f64; 2],
+    curves: Curves,
+    config_hash: String,
+}
+
+/// What all stages of a run share.
+pub struct Trainer<'a> {
+    /// The run directory.
+    pub run: &'a RunDir,
+    /// Every value in force.
+    pub config: &'a Config,
+    /// One choice for each seam.
+    pub methods: &'a Methods,
+    /// The training scans.
+    pub scans: &'a [Arc<Scan>],
+    /// Where tensors live.
+    pub device: &'a Device,
+    /// Who listens.
+    pub progress: &'a dyn Progress,
+}
+
+impl Trainer<'_> {
+    /// Trains `stage` to `models/<name>.safetensors`, or loads it when it is there; a checkpoint is taken up.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the loss stops being finite; what the disk or the tensors refuse.
+    pub fn train(&self, stage: &Stage<'_>) -> Result<VarMap> {
+        let target = format!("models/{}.safetensors", stage.name);
+        if self.run.has(&target) {
+            self.progress.stage(stage.name, "done before");
+            let path = self.run.path(&target);
+            return match model::load(&path, self.device) {
+                Ok((weights, _)) => Ok(weights),
+                Err(e) => Err(Error::RunDirectory {
+                    path,
+                    problem: format!("was made by this run and is damaged; remove it and run again ({e})"),
+                }),
+            };
+        }
+        let iterations = stage.iterations;
+        let seed = derived_seed(self.config.seed, "weights", stage.outputs as u64);
+        let fresh = self.methods.network.init(stage.outputs, seed, self.device)?;
+        let weights = match &stage.start {
+            Start::Random => fresh,
+            Start::From(other) => model::var_map(model::tensors(other))?,
+            Start::NewHead(other) => {
+                let heads: BTreeMap<_, _> =
+                    model::tensors(&fresh).into_iter().filter(|(n, _)| n.starts_with("head.")).collect();
+                let merged = model::tensors(other)
+                    .into_iter()
+                    .map(|(n, t)| {
+                        let t = heads.get(&n).cloned().unwrap_or(t);
+                        (n, t)
+                    })
+                    .collect();
+                model::var_map(merged)?
+            }
+        };
+        let checkpoint = format!("checkpoints/{}.safetensors", stage.name);
+        let mut optimizer = Sgd::new(&weights, self.config.train.momentum, self.config.train.weight_decay)
+            .map_err(|e| Error::Network(e.to_string()))?;
+        let (mut from, mut sums, mut curves) = (0, [0.0; 2], Curves::default());
+        if self.run.has(&checkpoint) {
+            let state;
+            (from, sums, curves, state) = self.resume(&checkpoint, &weights)?;
+            optimizer.load_state(&state).map_err(|e| Error::Network(e.to_string()))?;
+        }
+        let network = self.methods.network.load(stage.outputs, &weights, self.device)?;
+        let sampler =
+            Sampler::new(stage.supervision, self.config.train.batch, self.config.train.tumour_fraction)?;
+        let mut kernels = Kernels::new(self, stage.crf_channels);
+        let detail = if from > 0 { format!("resumed at iteration {from}") } else { String::new() };
+        self.progress.stage(stage.name, &detail);
+        self.progress.begin(stage.name, iterations as u64);
+        let point_every = (iterations / 100).max(1);
+        for iteration in from..iterations {
+            let rate = self.config.train.learning_rate * (1.0 - iteration as f64 / iterations as f64);
+            let purpose = if stage.crf_channels.is_some() { "batch-crf" } else { "batch" };
+            let slices = sampler.batch(self.config.seed, purpose, iteration);
+            let roi = stage.crf_channels.is_some() && self.config.crf.roi == "brain";
+            let batch = Batch::gather(self.scans, stage.supervision, &slices, roi, self.device)?;
+            let logits = network.logits(&batch.images, true)?;
+            let supervised = partial_cross_entropy(&logits, &batch.strong, &batch.weak, stage.phase.lambda)
+                .map_err(|e| Error::Network(e.to_string()))?;
+            let (loss, pairwise) = match kernels.batch(&slices)? {
+                None => (supervised.clone(), 0.0),
+                Some((kernels, weight)) => {
+                    let y = softmax(&logits).map_err(|e| Error::Network(e.to_string()))?;
+                    let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
+                    let crf = (crf * weight)?;
+                    let value = crf.to_scalar::<f32>()?;
+                    ((&supervised + crf)?, value)
+                }
+            };
+            let value = supervised.to_scalar::<f32>()?;
+            if !(value + pairwise).is_finite() {
+                return Err(Error::Diverged {
+                    stage: stage.name.to_owned(),
+                    iteration,
+                    loss: value + pairwise,
+                    learning_rate: rate,
+                });
+            }
+            let gradients = loss.backward()?;
+            optimizer.step(&gradients, rate).map_err(|e| Error::Network(e.to_string()))?;
+            sums[0] += f64::from(value);
+            sums[1] += f64::from(pairwise);
+            let done = iteration + 1;
+            if done % point_every == 0 || done == iterations {
+                let since = done as u64 - curves.iteration.last().copied().unwrap_or(0);
+                curves.iteration.push(done as u64);
+                curves.cross_entropy.push((sums[0] / since as f64) as f32);
+                curves.crf.push((sums[1] / since as f64) as f32);
+                curves.learning_rate.push(rate as f32);
+                sums = [0.0; 2];
+            }
+            self.progress.advance(done as u64, &format!("loss {value:.4} crf {pairwise:.4}"));
+            if done % self.config.train.checkpoint_every == 0 && done < iterations {
+                self.save(&checkpoint, &weights, &optimizer, done, sums, &curves)?;
+            }
+        }
+        self.progress.end();
+        self.finish(stage, &target, &weights, &curves)?;
+        let _ = std::fs::remove_file(self.run.path(&checkpoint));
+        Ok(weights)
+    }
+
+    fn card(&self, stage: &Stage<'_>) -> Card {
+        let spacing = self.scans.first().map_or([0.0; 3], |scan| scan.spacing);
+        Card::new(stage.name, stage.outputs, spacing, self.config)
+    }
+
+    fn save(
+        &self,
+        file: &str,
+        weights: &VarMap,
+        optimizer: &Sgd,
+        iteration: usize,
+        sums: [f64; 2],
+        curves: &Curves,
+    ) -> Result<()> {
+        let path = self.run.path(file);
+        self.run.make_parent(&path)?;
+        let mut tensors: Vec<_> =
+            model::tensors(weights).into_iter().map(|(n, t)| (format!("weight/{n}"), t)).collect();
+        let state = optimizer.state().map_err(|e| Error::Network(e.to_string()))?;
+        tensors.extend(state.into_iter().map(|(n, t)| (format!("momentum/{n}"), t)));
+        let record = Checkpoint { iteration, sums, curves: curves.clone(), config_hash: self.config.hash() };
+        model::write(&path, &tensors, &record)
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn resume(
+        &self,
+        file: &str,
+        weights: &VarMap,
+    ) -> Result<(usize, [f64; 2], Curves, Vec<(String, Tensor)>)> {
+        let path = self.run.path(file);
+        let (tensors, record): (_, Checkpoint) = model::read(&path, self.device)?;
+        if record.config_hash != self.config.hash() {
+            return Err(Error::Model {
+                path,
+                problem: "belongs to another configuration; remove it to train anew".into(),
+            });
+        }
+        let mut momentum = Vec::new();
+        let data = weights.data().lock().map_err(|e| Error::Network(e.to_string()))?;
+        for (name, tensor) in tensors {
+            if let Some(name) = name.strip_prefix("momentum/") {
+                momentum.push((name.to_owned(), tensor));
+            } else if let Some(var) = name.strip_prefix("weight/").and_then(|n| data.get(n)) {
+                var.set(&tensor)?;
+            }
+        }
+        Ok((record.iteration, record.sums, record.curves, momentum))
+    }
+
+    fn finish(&self, stage: &Stage<'_>, target: &str, weights: &VarMap, curves: &Curves) -> Result<()> {
+        let series = |values: &[f32]| curves.iteration.iter().copied().zip(values.iter().copied()).collect();
+        let events = event_file(&[
+            ("loss/partial_cross_entropy", series(&curves.cross_entropy)),
+            ("loss/crf", series(&curves.crf)),
+            ("learning_rate", series(&curves.learning_rate)),
+        ]);
+        self.run.write(&format!("events/{}/events.out.tfevents.0.scribseg", stage.name), &events)?;
+        self.run.write_json(&format!("curves/{}.json", stage.name), curves)?;
+        let path = self.run.path(target);
+        self.run.make_parent(&path)?;
+        model::write(&path, &model::tensors(weights), &self.card(stage))
+    }
+}
+
+/// The CRF kernels of the slices seen so far, up to a bound in bytes.
+struct Kernels<'a, 'b> {
+    trainer: &'a Trainer<'b>,
+    channels: Option<[usize; 3]>,
+    cached: BTreeMap<SliceId, Arc<dyn PairwiseKernel>>,
+    bytes: usize,
+}
+
+impl<'a, 'b> Kernels<'a, 'b> {
+    fn new(trainer: &'a Trainer<'b>, channels: Option<[usize; 3]>) -> Self {
+        Self { trainer, channels, cached: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// A kernel a slice and the weight of the loss: α times the squared pixel area in mm².
+    #[allow(clippy::type_complexity)]
+    fn batch(&mut self, slices: &[SliceId]) -> Result<Option<(Vec<Arc<dyn PairwiseKernel>>, f64)>> {
+        let Some(channels) = self.channels else { return Ok(None) };
+        let Trainer { scans, config, methods, .. } = self.trainer;
+        let made: Vec<Arc<dyn PairwiseKernel>> = slices
+            .par_iter()
+            .map(|&(i, z)| match self.cached.get(&(i, z)) {
+                Some(kernel) => Ok(kernel.clone()),
+                None => {
+                    let scan = &scans[i];
+                    let [h, w] = scan.crop_size();
+                    let features: Vec<f32> =
+                        channels.iter().flat_map(|&c| scan.crf_channel(c, z).into_iter()).collect();
+                    methods.pairwise.kernel(&features, h, w, [scan.spacing[1], scan.spacing[2]])
+                }
+            })
+            .collect::<Result<_>>()?;
+        let bound = config.crf.cache_mib << 20;
+        for (&id, kernel) in slices.iter().zip(&made) {
+            if !self.cached.contains_key(&id) && self.bytes + kernel.bytes() <= bound {
+                self.bytes += kernel.bytes();
+                self.cached.insert(id, kernel.clone());
+            }
+        }
+        let spacing = slices.first().map_or([1.0; 3], |&(i, _)| scans[i].spacing);
+        let area = spacing[1] * spacing[2];
+        Ok(Some((made, config.crf.alpha * area * area)))
+    }
+}

@@ -1,0 +1,535 @@
+//! The single steps as commands on a cohort's folder: phantom, scribble, propagate, cluster, predict, evaluate.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use candle_core::Device;
+use ndarray::Array3;
+use rayon::prelude::*;
+use scribseg_io::{Cohort, LabelScheme, Presence, PresenceTable};
+use scribseg_metrics::{EmptyPolicy, Evaluation};
+use serde::Serialize;
+
+use crate::batches::derived_seed;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::experiments::{measure, policy};
+use crate::methods::Methods;
+use crate::model;
+use crate::progress::Progress;
+use crate::scan::Scan;
+use crate::segment::{Smoothing, merge, smoothed_classes};
+use crate::study::{CRF_SUBSTRUCTURES, CRF_TUMOUR, scribble_of, simulate};
+
+/// What a verb needs of every case, and how its scans are prepared.
+struct Each<'a> {
+    cohort: &'a Cohort,
+    what: &'a str,
+    config: &'a Config,
+    stride: usize,
+    /// Whether references are read; where they are not, nothing wrong with them can stop the work.
+    references: bool,
+}
+
+/// Runs `work` on every case in parallel, with progress.
+fn each_case<T: Send>(
+    each: Each<'_>,
+    progress: &dyn Progress,
+    work: impl Fn(usize, Scan) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let Each { cohort, what, config, stride, references } = each;
+    cohort.require_modalities()?;
+    progress.begin(what, cohort.cases.len() as u64);
+    let done = AtomicU64::new(0);
+    let out: Vec<Result<T>> = cohort
+        .cases
+        .par_iter()
+        .enumerate()
+        .map(|(i, case)| {
+            let loaded = if references { case.load() } else { case.load_images() }?;
+            let value = work(i, Scan::prepare(loaded, config, stride)?)?;
+            progress.advance(done.fetch_add(1, Ordering::Relaxed) + 1, &case.id);
+            Ok(value)
+        })
+        .collect();
+    progress.end();
+    // The first fault in the order of cases, whichever was met first.
+    out.into_iter().collect()
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| Error::RunDirectory {
+        path: path.to_owned(),
+        problem: format!("cannot be made: {e}; choose a writable `--out`"),
+    })
+}
+
+/// Where a case's result goes: `<out>/<case>_<kind>.nii.gz`.
+fn result_path(out: &Path, id: &str, kind: &str) -> PathBuf {
+    out.join(format!("{id}_{kind}.nii.gz"))
+}
+
+/// An error if writing the results of `cohort` to `out` would replace one of its own files, or any file that scribseg
+/// did not write: nobody's masks are overwritten.
+fn spare_foreign_files(cohort: &Cohort, out: &Path, kind: &str) -> Result<()> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    for case in &cohort.cases {
+        let path = result_path(out, &case.id, kind);
+        let Some(target) = real(&path) else { continue };
+        let problem =
+            if case.paths.iter().chain(&case.reference).any(|own| real(own).as_ref() == Some(&target)) {
+                "is part of the cohort"
+            } else if !scribseg_io::written_by_scribseg(&path) {
+                "was not written by scribseg"
+            } else {
+                continue;
+            };
+        return Err(Error::RunDirectory {
+            path,
+            problem: format!(
+                "{problem} and would be replaced; choose another `--out`, or move the file away"
+            ),
+        });
+    }
+    Ok(())
+}
+
+/// The label scheme that the configuration declares.
+pub(crate) fn scheme_of(config: &Config) -> Result<LabelScheme> {
+    [LabelScheme::Brats2017, LabelScheme::Brats2023, LabelScheme::Msd]
+        .into_iter()
+        .find(|s| s.name() == config.input.label_scheme)
+        .ok_or_else(|| {
+            Error::Config(format!("key `input.label_scheme`: `{}` is unknown", config.input.label_scheme))
+        })
+}
+
+/// Opens a cohort with the declared label scheme.
+pub(crate) fn open_cohort(path: &Path, config: &Config) -> Result<Cohort> {
+    Ok(Cohort::open(path, None)?.with_scheme(scheme_of(config)?))
+}
+
+/// `full` or `half`.
+pub(crate) fn phantom_size(name: &str) -> Result<scribseg_phantom::Size> {
+    match name {
+        "full" => Ok(scribseg_phantom::Size::Full),
+        "half" => Ok(scribseg_phantom::Size::Half),
+        other => Err(Error::Config(format!("phantom size: expected full or half, found `{other}`"))),
+    }
+}
+
+/// Notes in `phantom.json` what a synthetic cohort was made with; refuses a folder that holds another.
+fn claim_phantom(out: &Path, seed: u64, size: scribseg_phantom::Size) -> Result<()> {
+    let path = out.join("phantom.json");
+    let size = match size {
+        scribseg_phantom::Size::Full => "full",
+        scribseg_phantom::Size::Half => "half",
+    };
+    let mine = format!("{{\"seed\": {seed}, \"size\": \"{size}\"}}\n");
+    let refuse = |problem: String| Err(Error::RunDirectory { path: out.to_owned(), problem });
+    match std::fs::read_to_string(&path) {
+        Ok(theirs) if theirs == mine => Ok(()),
+        Ok(theirs) => refuse(format!(
+            "expected a cohort of {}, found one of {}; choose another `--out` or remove it",
+            mine.trim(),
+            theirs.trim()
+        )),
+        Err(_) if out.join("Phantom_0000").exists() => {
+            refuse("holds a cohort without phantom.json, so of unknown seed; choose another `--out`".into())
+        }
+        Err(_) => Ok(scribseg_io::write_atomic(&path, mine.as_bytes())?),
+    }
+}
+
+/// Writes a synthetic cohort in BraTS 2017 layout; cases that are there already are left alone.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn write_phantom(
+    out: &Path,
+    cases: usize,
+    seed: u64,
+    size: scribseg_phantom::Size,
+    progress: &dyn Progress,
+) -> Result<()> {
+    if cases == 0 {
+        return Err(Error::Config("--cases: expected at least 1, found 0".into()));
+    }
+    make_folder(out)?;
+    claim_phantom(out, seed, size)?;
+    progress.stage("phantom", &format!("{cases} cases"));
+    progress.begin("phantom", cases as u64);
+    let done = AtomicU64::new(0);
+    (0..cases).into_par_iter().try_for_each(|index| -> Result<()> {
+        let id = format!("Phantom_{index:04}");
+        let folder = out.join(&id);
+        // The reference is written last: a case that has it is whole.
+        let last = folder.join(format!("{id}_seg.nii.gz"));
+        if !last.is_file() {
+            let case = scribseg_phantom::generate_case(index, seed, size);
+            let geometry = scribseg_io::Geometry::from_spacing(case.labels.dim().into(), case.spacing)
+                .ok_or_else(|| Error::case(&id, "its voxel size is not positive"))?;
+            scribseg_io::write_case(out, &id, case.modalities.view(), Some(case.labels.view()), &geometry)?;
+        }
+        progress.advance(done.fetch_add(1, Ordering::Relaxed) + 1, &id);
+        Ok(())
+    })?;
+    progress.end();
+    Ok(())
+}
+
+/// Simulates both scribbles of every case from its reference: `<case>_scribble.nii.gz`.
+///
+/// # Errors
+/// When a case has no reference or the disk refuses.
+pub fn scribble_cohort(
+    cohort: &Path,
+    out: &Path,
+    config: &Config,
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>> {
+    let cohort = open_cohort(cohort, config)?;
+    spare_foreign_files(&cohort, out, "scribble")?;
+    make_folder(out)?;
+    let each = Each { cohort: &cohort, what: "scribble", config, stride: 1, references: true };
+    each_case(each, progress, |i, scan| {
+        let scribble = simulate(&scan, config, derived_seed(config.seed, "scribble", i as u64))?;
+        let path = result_path(out, &scan.id, "scribble");
+        scribseg_io::write_labels(&path, scan.uncrop(scribble.view(), 0).view(), &scan.geometry)?;
+        Ok(path)
+    })
+}
+
+/// Graph cut of every case from its scribbles: `<case>_weak.nii.gz`, 0 unknown, 1 tumour, 2 healthy.
+///
+/// # Errors
+/// When scribbles are missing or unusable, or the disk refuses.
+pub fn propagate_cohort(
+    cohort: &Path,
+    scribbles: &Path,
+    out: &Path,
+    config: &Config,
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>> {
+    let cohort = open_cohort(cohort, config)?;
+    all_there(&cohort, scribbles, "scribble")?;
+    spare_foreign_files(&cohort, out, "weak")?;
+    make_folder(out)?;
+    let methods = Methods::paper(config);
+    let each = Each { cohort: &cohort, what: "propagate", config, stride: 1, references: false };
+    each_case(each, progress, |_, scan| {
+        let weak = methods.seeds.expand(&scan, scribble_of(scribbles, &scan)?.view())?;
+        let path = result_path(out, &scan.id, "weak");
+        scribseg_io::write_labels(&path, scan.uncrop(weak.view(), 0).view(), &scan.geometry)?;
+        Ok(path)
+    })
+}
+
+/// An error unless `folder` has a file of `kind` for every case: to be told before the first is worked on.
+fn all_there(cohort: &Cohort, folder: &Path, kind: &str) -> Result<()> {
+    let path = |id: &str| scribseg_io::companion(folder, id, kind);
+    let missing: Vec<&str> =
+        cohort.cases.iter().map(|c| c.id.as_str()).filter(|id| !path(id).is_file()).collect();
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::Cohort {
+            path: path(first),
+            problem: format!(
+                "expected a file `<case>_{kind}.nii.gz` for every case, found none for {} of {} ({}{}); add them, or leave the cases out",
+                missing.len(),
+                cohort.cases.len(),
+                missing[..missing.len().min(8)].join(", "),
+                if missing.len() > 8 { ", …" } else { "" }
+            ),
+        }),
+    }
+}
+
+/// Where `cluster` takes the whole tumours from.
+pub enum Masks {
+    /// `<case>_wt.nii.gz`, non-zero inside.
+    Folder(PathBuf),
+    /// The reference.
+    Reference,
+}
+
+/// What `cluster` did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Clustered {
+    /// What was written.
+    pub files: Vec<PathBuf>,
+    /// Figures over the cases with a reference, where there are any.
+    pub metrics: Option<Evaluation>,
+}
+
+/// Sub-structures inside given whole tumours: `<case>_seg.nii.gz` in the cohort's label scheme.
+///
+/// `presence`: a table; without it the cohort's own, else derived from the references.
+///
+/// # Errors
+/// When masks or presence labels are missing or the disk refuses.
+pub fn cluster_cohort(
+    cohort: &Path,
+    masks: &Masks,
+    presence: Option<&Path>,
+    out: &Path,
+    config: &Config,
+    progress: &dyn Progress,
+) -> Result<Clustered> {
+    let cohort = open_cohort(cohort, config)?;
+    if let Masks::Folder(folder) = masks {
+        all_there(&cohort, folder, "wt")?;
+    }
+    spare_foreign_files(&cohort, out, "seg")?;
+    let own = cohort.root.join("participants.tsv");
+    let table = match presence.or_else(|| own.is_file().then_some(own.as_path())) {
+        Some(path) => {
+            let table = PresenceTable::read(path)?;
+            table.for_cases(cohort.cases.iter().map(|c| c.id.as_str()))?;
+            Some(table)
+        }
+        None => {
+            progress.log("no presence table: presence labels derived from the reference segmentations");
+            None
+        }
+    };
+    let (methods, scheme) = (Methods::paper(config), cohort.scheme);
+    make_folder(out)?;
+    let each = Each { cohort: &cohort, what: "cluster", config, stride: 1, references: true };
+    let done = each_case(each, progress, |i, scan| {
+        let tumour = match masks {
+            Masks::Reference => scan.reference_crop()?.mapv(|v| v != 0),
+            Masks::Folder(folder) => {
+                let path = scribseg_io::companion(folder, &scan.id, "wt");
+                scan.crop(scribseg_io::read_whole_tumour(&path, &scan.geometry)?.view(), false)
+            }
+        };
+        if !tumour.iter().any(|&t| t) {
+            progress.log(&format!("{}: its whole tumour is empty, and so are its sub-structures", scan.id));
+        }
+        let presence = match (&table, &scan.reference) {
+            (Some(table), _) => table.for_cases([scan.id.as_str()])?[0],
+            (None, Some(reference)) => Presence::from_labels(reference.view()),
+            (None, None) => {
+                return Err(Error::case(
+                    &scan.id,
+                    "expected presence labels, found neither participants.tsv nor a reference; give `--presence TSV`",
+                ));
+            }
+        };
+        let seed = derived_seed(config.seed, "cluster", i as u64);
+        let labels = methods.substructures.label(&scan, tumour.view(), presence, seed)?;
+        let whole = scan.uncrop(labels.view(), 0);
+        let file = result_path(out, &scan.id, "seg");
+        scribseg_io::write_labels(&file, scheme.from_internal(whole.view())?.view(), &scan.geometry)?;
+        let metrics = scan.reference.is_some().then(|| measure(&scan, &whole)).transpose()?;
+        Ok((file, metrics))
+    })?;
+    let (files, metrics): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+    let metrics: Vec<_> = metrics.into_iter().flatten().collect();
+    let metrics = (!metrics.is_empty())
+        .then(|| scribseg_metrics::summarise(&metrics, policy(config), &scheme.describe()));
+    Ok(Clustered { files, metrics })
+}
+
+/// Segments scans with the models of a run: `<case>_seg.nii.gz` in each scan's own grid and label scheme.
+///
+/// `model`: a run directory with `models/{wt,sub}.safetensors`. The models' own cards say how to normalise and crop.
+/// `smooth`: class probabilities go through mean-field inference with the dense CRF of the training (`predict --crf`).
+///
+/// # Errors
+/// When the models or the scans cannot be read or do not fit.
+pub fn predict(
+    model: &Path,
+    inputs: &[PathBuf],
+    out: &Path,
+    smooth: bool,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<Vec<PathBuf>> {
+    let folder = if model.join("models").is_dir() { model.join("models") } else { model.to_owned() };
+    let read = |name: &str, outputs: usize| {
+        let path = folder.join(format!("{name}.safetensors"));
+        if !path.is_file() {
+            return Err(Error::Model {
+                path,
+                problem: "expected a model here, found no such file; `--model` takes the `--out` of a finished `fit`, or a folder with wt.safetensors and sub.safetensors".into(),
+            });
+        }
+        let (weights, card) = model::load(&path, device)?;
+        if card.classes.len() != outputs {
+            return Err(Error::Model {
+                path,
+                problem: format!(
+                    "expected {outputs} classes, found {}: {}",
+                    card.classes.len(),
+                    card.classes.join(", ")
+                ),
+            });
+        }
+        Ok((weights, card))
+    };
+    let (wt, card) = read("wt", 2)?;
+    let (sub, other) = read("sub", 4)?;
+    if card.config_hash != other.config_hash {
+        return Err(Error::Model {
+            path: folder,
+            problem: "wt and sub come from two configurations; take both from one run".into(),
+        });
+    }
+    progress.log(&format!(
+        "models expect {} ({}), crop {} mm; labels {}",
+        card.channels.join(", "),
+        card.normalisation,
+        card.config.input.crop_mm,
+        card.label_scheme
+    ));
+    let methods = Methods::paper(&card.config);
+    let cohorts = inputs.iter().map(|i| open_cohort(i, &card.config)).collect::<Result<Vec<_>>>()?;
+    let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
+    for cohort in &cohorts {
+        cohort.require_modalities()?;
+        spare_foreign_files(cohort, out, "seg")?;
+        for case in &cohort.cases {
+            if let Some(other) = seen.insert(&case.id, &case.paths[0]) {
+                return Err(Error::Cohort {
+                    path: case.paths[0].clone(),
+                    problem: format!(
+                        "expected every case once, found {} also as {}; predict them to two folders",
+                        case.id,
+                        other.display()
+                    ),
+                });
+            }
+        }
+    }
+    make_folder(out)?;
+    let mut written = Vec::new();
+    for cohort in &cohorts {
+        let scheme = cohort.scheme;
+        let (config, stride) = (&card.config, methods.network.stride());
+        let each = Each { cohort, what: "predict", config, stride, references: false };
+        written.extend(each_case(each, progress, |_, scan| {
+            same_pixels(&scan, card.spacing_mm)?;
+            let smoothing = |channels| Smoothing {
+                pairwise: &*methods.pairwise,
+                channels,
+                weight: config.crf.mean_field_weight,
+                iterations: config.crf.mean_field_iterations,
+            };
+            let segment = |outputs, weights, channels| {
+                let smoothing = smooth.then(|| smoothing(channels));
+                let network = methods.network.load(outputs, weights, device)?;
+                smoothed_classes(&*network, &scan, device, smoothing.as_ref())
+            };
+            let tumour = segment(2, &wt, CRF_TUMOUR)?;
+            let own = segment(4, &sub, CRF_SUBSTRUCTURES)?;
+            let whole: Array3<u8> = scan.uncrop(merge(&tumour.mapv(|v| v != 0), &own).view(), 0);
+            let path = result_path(out, &scan.id, "seg");
+            scribseg_io::write_labels(&path, scheme.from_internal(whole.view())?.view(), &scan.geometry)?;
+            Ok(path)
+        })?);
+    }
+    Ok(written)
+}
+
+/// An error unless a scan's pixels are as large as those the networks were trained on, within 5 %: they have seen
+/// tissue at one scale alone.
+fn same_pixels(scan: &Scan, trained: [f64; 3]) -> Result<()> {
+    let off = |axis: usize| (scan.spacing[axis] / trained[axis] - 1.0).abs() > 0.05;
+    if off(1) || off(2) {
+        return Err(Error::case(
+            &scan.id,
+            format!(
+                "expected pixels of {:.2} × {:.2} mm in the axial plane, as the models were trained on, found {:.2} × {:.2} mm; resample the scan",
+                trained[1], trained[2], scan.spacing[1], scan.spacing[2]
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// `<case>_seg.nii[.gz]` files in a folder and one or two folders down (`<case>/`, `HGG/<case>/`), by case.
+fn find_segmentations(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    fn walk(folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+        let fault = |source| Error::Read { path: folder.to_owned(), source };
+        for entry in std::fs::read_dir(folder).map_err(fault)? {
+            let path = entry.map_err(fault)?.path();
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if path.is_dir() && depth > 0 {
+                walk(&path, depth - 1, found)?;
+            } else if let Some(id) =
+                name.strip_suffix("_seg.nii.gz").or_else(|| name.strip_suffix("_seg.nii"))
+                && let Some(other) = found.insert(id.to_owned(), path.clone())
+            {
+                let problem =
+                    format!("expected one segmentation of case {id}, found also {}", other.display());
+                return Err(Error::Cohort { path, problem });
+            }
+        }
+        Ok(())
+    }
+    let mut found = BTreeMap::new();
+    walk(folder, 2, &mut found)?;
+    Ok(found)
+}
+
+/// Measures `<case>_seg.nii.gz` files of one folder against a cohort's references or another folder of such files.
+///
+/// # Errors
+/// When a prediction is missing, lies on another grid or has undeclared labels.
+pub fn evaluate(
+    reference: &Path,
+    prediction: &Path,
+    policy_override: Option<EmptyPolicy>,
+    config: &Config,
+    progress: &dyn Progress,
+) -> Result<Evaluation> {
+    let scheme = scheme_of(config)?;
+    let references = find_segmentations(reference)?;
+    let predictions = find_segmentations(prediction)?;
+    let paired: Vec<_> =
+        references.iter().filter_map(|(id, r)| predictions.get(id).map(|p| (id, r, p))).collect();
+    if let Some(id) = predictions.keys().find(|id| !references.contains_key(*id)) {
+        return Err(Error::Cohort {
+            path: reference.to_owned(),
+            problem: format!(
+                "expected a reference `{id}_seg.nii.gz` for the prediction of case {id}, found none; add it, or take the prediction out"
+            ),
+        });
+    }
+    if paired.is_empty() {
+        return Err(Error::Cohort {
+            path: prediction.to_owned(),
+            problem: "expected `<case>_seg.nii[.gz]` files, found none".into(),
+        });
+    }
+    if paired.len() < references.len() {
+        progress.log(&format!(
+            "{} of {} references have a prediction; the others are left out",
+            paired.len(),
+            references.len()
+        ));
+    }
+    progress.begin("evaluate", paired.len() as u64);
+    let done = AtomicU64::new(0);
+    let cases = paired
+        .par_iter()
+        .map(|(id, reference, prediction)| {
+            let geometry = scribseg_io::read_geometry(reference)?;
+            let truth = scribseg_io::read_segmentation(reference, &geometry, scheme)?;
+            let found = scribseg_io::read_segmentation(prediction, &geometry, scheme)?;
+            let metrics = scribseg_metrics::evaluate_case(truth.view(), found.view(), geometry.spacing())
+                .map(|m| m.named(id.as_str()))
+                .map_err(|e| Error::case(id, e))?;
+            progress.advance(done.fetch_add(1, Ordering::Relaxed) + 1, id);
+            Ok(metrics)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    progress.end();
+    let policy = policy_override.unwrap_or_else(|| policy(config));
+    let mut evaluation = scribseg_metrics::summarise(&cases, policy, &scheme.describe());
+    evaluation.missing = references.keys().filter(|id| !predictions.contains_key(*id)).cloned().collect();
+    Ok(evaluation)
+}

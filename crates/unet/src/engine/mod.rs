@@ -1,0 +1,224 @@
+//! The whole network as one operator with a record of its own.
+//!
+//! candle's own record would work (the operators in [`ops`](crate::ops) have gradients), but it starts every gradient as
+//! zeros to which the real one is added, and frees every activation. Here gradients are written once, in place where possible, into buffers that
+//! are kept for the next step. To candle the network is a function of the images and of every parameter: the graph
+//! module links them.
+
+mod buffer;
+mod graph;
+
+pub(crate) use buffer::{Buffer, Pool};
+pub(crate) use graph::attach;
+
+use crate::CpuPath;
+use crate::config::Config;
+use crate::kernels::norm::{self, Moments};
+use crate::kernels::{Dims, conv, pointwise, resample};
+use std::sync::Arc;
+
+/// The values of a convolution and the batch norm after it, during one pass.
+pub(crate) struct Layer {
+    pub(crate) weight: Buffer,
+    pub(crate) gamma: Buffer,
+    pub(crate) beta: Buffer,
+    /// Statistics to normalise with; those of the batch if absent.
+    pub(crate) fixed: Option<Vec<Moments>>,
+}
+
+/// The values of all parameters, during one pass.
+pub(crate) struct Weights {
+    /// Two layers a block, in the order of [`Config::blocks`].
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) head: (Buffer, Buffer),
+}
+
+/// What the backward pass of one layer needs.
+struct LayerRecord {
+    input: Arc<Buffer>,
+    /// Shape of the input.
+    d: Dims,
+    /// The convolution's result.
+    y: Buffer,
+    moments: Vec<Moments>,
+}
+
+/// A forward pass that can be followed by backward passes.
+pub(crate) struct Record {
+    config: Config,
+    path: CpuPath,
+    pool: Arc<Pool>,
+    weights: Weights,
+    layers: Vec<LayerRecord>,
+    /// Output of each encoder block but the last, with its shape: skip connections and inputs of the poolings.
+    skips: Vec<(Arc<Buffer>, Dims)>,
+    /// Input of the head.
+    last: (Arc<Buffer>, Dims),
+}
+
+/// Gradients of a backward pass.
+pub(crate) struct Gradients {
+    /// Of the images, if asked for.
+    pub(crate) input: Option<Vec<f32>>,
+    /// Of the trained parameters, in the order of [`Config::parameters`].
+    pub(crate) parameters: Vec<Vec<f32>>,
+}
+
+/// What a forward pass gives.
+pub(crate) struct Forward {
+    /// Logits.
+    pub(crate) logits: Vec<f32>,
+    /// Statistics that normalised, and over how many values they were taken, for each layer.
+    pub(crate) moments: Vec<(Vec<Moments>, usize)>,
+    /// The record, if it was to be kept.
+    pub(crate) record: Option<Record>,
+}
+
+/// Runs the network on images of the shape `d`.
+pub(crate) fn forward(
+    config: &Config,
+    path: CpuPath,
+    pool: &Arc<Pool>,
+    weights: Weights,
+    images: &[f32],
+    d: Dims,
+    keep: bool,
+) -> Forward {
+    let mut pass = Pass { path, pool, weights: &weights, keep, layers: Vec::new(), moments: Vec::new() };
+    let (mut x, mut d) = (Arc::new(pool.copy(images)), d);
+    let mut skips = Vec::new();
+    for level in 0..=config.depth {
+        if level > 0 {
+            let half = Dims { h: d.h / 2, w: d.w / 2, ..d };
+            let mut pooled = pool.take(half.len());
+            resample::pool(path, &x, d, &mut pooled);
+            skips.push((std::mem::replace(&mut x, Arc::new(pooled)), d));
+            d = half;
+        }
+        (x, d) = pass.block(x, d);
+    }
+    for (skip, s) in skips.iter().rev() {
+        let joined = s.channels(d.c + s.c);
+        let mut both = pool.take(joined.len());
+        resample::upsample_concat(path, &x, skip, d, s.c, &mut both);
+        (x, d) = pass.block(Arc::new(both), joined);
+    }
+    let (weight, bias) = &weights.head;
+    let mut logits = vec![0f32; d.channels(config.out_channels).len()];
+    pointwise::conv1x1(path, &x, weight, bias, d, &mut logits);
+    let Pass { layers, moments, .. } = pass;
+    let record = keep.then(|| Record {
+        config: *config,
+        path,
+        pool: Arc::clone(pool),
+        weights,
+        layers,
+        skips,
+        last: (x, d),
+    });
+    Forward { logits, moments, record }
+}
+
+/// The state of a forward pass.
+struct Pass<'a> {
+    path: CpuPath,
+    pool: &'a Arc<Pool>,
+    weights: &'a Weights,
+    keep: bool,
+    layers: Vec<LayerRecord>,
+    moments: Vec<(Vec<Moments>, usize)>,
+}
+
+impl Pass<'_> {
+    /// The next two layers.
+    fn block(&mut self, x: Arc<Buffer>, d: Dims) -> (Arc<Buffer>, Dims) {
+        let (x, d) = self.layer(x, d);
+        self.layer(x, d)
+    }
+
+    fn layer(&mut self, input: Arc<Buffer>, d: Dims) -> (Arc<Buffer>, Dims) {
+        let Layer { weight, gamma, beta, fixed } = &self.weights.layers[self.moments.len()];
+        let result = d.channels(gamma.len());
+        let mut y = self.pool.take(result.len());
+        conv::forward(self.path, &input, weight, d, result.c, &mut y);
+        let moments = fixed.clone().unwrap_or_else(|| norm::moments(self.path, &y, result));
+        let mut z = self.pool.take(result.len());
+        norm::forward(self.path, &y, result, &moments, gamma, beta, &mut z);
+        if self.keep {
+            self.layers.push(LayerRecord { input, d, y, moments: moments.clone() });
+        }
+        self.moments.push((moments, result.n * result.plane()));
+        (Arc::new(z), result)
+    }
+}
+
+impl Record {
+    /// Gradients from `d_logits`, the gradient of the logits.
+    pub(crate) fn backward(&self, d_logits: &[f32], want_input: bool) -> Gradients {
+        let (path, depth) = (self.path, self.config.depth);
+        let (last, d) = (&self.last.0, self.last.1);
+        let classes = self.config.out_channels;
+        let (head_weight, head_bias) = pointwise::conv1x1_weight_gradient(path, last, d_logits, d, classes);
+        let mut g = self.pool.take(d.len());
+        pointwise::conv1x1_data_gradient(path, d_logits, &self.weights.head.0, d, &mut g);
+
+        let mut parameters = vec![Vec::new(); 3 * self.layers.len()];
+        let mut d_skips = Vec::with_capacity(depth);
+        for (level, (_, s)) in self.skips.iter().enumerate() {
+            // Decoders run from the bottom up, so going back the top one comes first.
+            let block = 2 * depth - level;
+            let joined = self.block_backward(block, g, &mut parameters);
+            let low = Dims { c: 2 * s.c, h: s.h / 2, w: s.w / 2, ..*s };
+            let (mut d_low, mut d_skip) = (self.pool.take(low.len()), self.pool.take(s.len()));
+            resample::upsample_concat_backward(path, &joined, low, s.c, &mut d_low, &mut d_skip);
+            d_skips.push(d_skip);
+            g = d_low;
+        }
+        for (level, ((skip, s), mut d_skip)) in self.skips.iter().zip(d_skips).enumerate().rev() {
+            let d_pooled = self.block_backward(level + 1, g, &mut parameters);
+            resample::pool_backward_add(path, skip, *s, &d_pooled, &mut d_skip);
+            g = d_skip;
+        }
+        let mut g = self.layer_backward(1, g, &mut parameters);
+        self.parameter_gradients(0, &mut g, &mut parameters);
+        let input = want_input.then(|| self.input_gradient(0, &g).to_vec());
+        parameters.extend([head_weight, head_bias]);
+        Gradients { input, parameters }
+    }
+
+    /// Back through the two layers of a block.
+    fn block_backward(&self, block: usize, g: Buffer, parameters: &mut [Vec<f32>]) -> Buffer {
+        let g = self.layer_backward(2 * block + 1, g, parameters);
+        self.layer_backward(2 * block, g, parameters)
+    }
+
+    /// Back through one layer.
+    fn layer_backward(&self, index: usize, mut g: Buffer, parameters: &mut [Vec<f32>]) -> Buffer {
+        self.parameter_gradients(index, &mut g, parameters);
+        self.input_gradient(index, &g)
+    }
+
+    /// Turns `g`, the gradient of a layer's output, into that of its convolution's result, and fills in those of its
+    /// parameters.
+    fn parameter_gradients(&self, index: usize, g: &mut Buffer, parameters: &mut [Vec<f32>]) {
+        let Layer { weight, gamma, beta, fixed } = &self.weights.layers[index];
+        let LayerRecord { input, d, y, moments } = &self.layers[index];
+        let (path, result) = (self.path, d.channels(gamma.len()));
+        let batch = fixed.is_none();
+        let (d_gamma, d_beta) = norm::backward(path, y, result, moments, gamma, beta, batch, g);
+        let mut d_weight = vec![0f32; weight.len()];
+        conv::weight_gradient(path, input, g, *d, result.c, &mut d_weight);
+        for (slot, gradient) in parameters[3 * index..].iter_mut().zip([d_weight, d_gamma, d_beta]) {
+            *slot = gradient;
+        }
+    }
+
+    /// The gradient of a layer's input from `g`, that of its convolution's result.
+    fn input_gradient(&self, index: usize, g: &Buffer) -> Buffer {
+        let Layer { weight, gamma, .. } = &self.weights.layers[index];
+        let d = self.layers[index].d;
+        let mut d_input = self.pool.take(d.len());
+        conv::data_gradient(self.path, g, weight, d, gamma.len(), &mut d_input);
+        d_input
+    }
+}

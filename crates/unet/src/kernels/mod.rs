@@ -1,0 +1,44 @@
+//! The arithmetic on plain slices: `[image, channel, y, x]`, C order, `f32`.
+//!
+//! Every function takes the [`CpuPath`](crate::CpuPath) to use. Slices must have the lengths that the shape implies; the callers in
+//! [`ops`](crate::ops) have checked shapes, so a wrong length is a bug of this crate and asserted. Work is always
+//! split by the shape alone and partial sums are added in index order, so the result does not depend on the number
+//! of threads.
+
+pub(crate) mod conv;
+#[cfg(target_arch = "x86_64")]
+mod conv_avx512;
+mod conv_portable;
+pub(crate) mod norm;
+pub(crate) mod pointwise;
+pub(crate) mod resample;
+pub(crate) mod simd;
+
+/// Images, channels, rows and columns of an activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dims {
+    pub(crate) n: usize,
+    pub(crate) c: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+}
+
+impl Dims {
+    /// Pixels of a plane.
+    pub(crate) fn plane(&self) -> usize {
+        self.h * self.w
+    }
+
+    /// Values in total.
+    pub(crate) fn len(&self) -> usize {
+        self.n * self.c * self.plane()
+    }
+
+    /// The same grid with other channels.
+    pub(crate) fn channels(&self, c: usize) -> Self {
+        Self { c, ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests;

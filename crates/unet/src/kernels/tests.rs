@@ -1,0 +1,177 @@
+//! Each path against loops that follow the definitions, in `f64`.
+
+use super::*;
+use crate::CpuPath;
+use rand::RngExt;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+fn paths() -> Vec<CpuPath> {
+    [CpuPath::Portable, CpuPath::Avx512].into_iter().filter(|p| p.is_available()).collect()
+}
+
+fn noise(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+    (0..count).map(|_| rng.random_range(-1.0f32..1.0)).collect()
+}
+
+fn close(what: &str, found: &[f32], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
+    for (i, (&f, &e)) in found.iter().zip(expected).enumerate() {
+        assert!((f64::from(f) - e).abs() <= 2e-6 * scale * 4.0, "{what} at {i}: {f} instead of {e}");
+    }
+}
+
+/// (dims of the input, output channels): odd sizes, single pixels, channel counts off every block size.
+const SHAPES: [(usize, usize, usize, usize, usize); 11] = [
+    (1, 1, 1, 1, 1),
+    (2, 3, 5, 6, 6),
+    (1, 4, 8, 5, 7),
+    (2, 9, 17, 12, 12),
+    (3, 16, 8, 3, 33),
+    (2, 8, 16, 24, 20),
+    (1, 20, 10, 16, 48),
+    (9, 18, 9, 6, 6),
+    (2, 2, 3, 1, 40),
+    (2, 2, 3, 40, 1),
+    (1, 5, 8, 49, 51),
+];
+
+fn naive_conv(x: &[f32], weight: &[f32], d: Dims, outputs: usize) -> Vec<f64> {
+    let mut out = vec![0f64; d.channels(outputs).len()];
+    visit(d, outputs, |at_x, at_w, at_y| out[at_y] += f64::from(x[at_x]) * f64::from(weight[at_w]));
+    out
+}
+
+/// Calls `f` with the indices of input, weight and output of every product of the convolution.
+fn visit(d: Dims, outputs: usize, mut f: impl FnMut(usize, usize, usize)) {
+    for n in 0..d.n {
+        for o in 0..outputs {
+            for i in 0..d.c {
+                for y in 0..d.h {
+                    for x in 0..d.w {
+                        for (ky, kx) in (0..3).flat_map(|ky| (0..3).map(move |kx| (ky, kx))) {
+                            let (sy, sx) = ((y + ky).wrapping_sub(1), (x + kx).wrapping_sub(1));
+                            if sy < d.h && sx < d.w {
+                                f(
+                                    ((n * d.c + i) * d.h + sy) * d.w + sx,
+                                    ((o * d.c + i) * 3 + ky) * 3 + kx,
+                                    ((n * outputs + o) * d.h + y) * d.w + x,
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn convolution_and_its_gradients_follow_the_definition() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for (n, c, outputs, h, w) in SHAPES {
+        let d = Dims { n, c, h, w };
+        let (x, g) = (noise(&mut rng, d.len()), noise(&mut rng, d.channels(outputs).len()));
+        let weight = noise(&mut rng, outputs * c * 9);
+        let expected = naive_conv(&x, &weight, d, outputs);
+        let (mut dx, mut dw) = (vec![0f64; x.len()], vec![0f64; weight.len()]);
+        visit(d, outputs, |at_x, at_w, at_y| {
+            dx[at_x] += f64::from(weight[at_w]) * f64::from(g[at_y]);
+            dw[at_w] += f64::from(x[at_x]) * f64::from(g[at_y]);
+        });
+        for path in paths() {
+            let name = |part: &str| format!("{part} {path:?} {d:?} -> {outputs}");
+            // Buffers start as NaN: every value must be written.
+            let mut out = vec![f32::NAN; g.len()];
+            conv::forward(path, &x, &weight, d, outputs, &mut out);
+            close(&name("forward"), &out, &expected);
+            let mut found = vec![f32::NAN; x.len()];
+            conv::data_gradient(path, &g, &weight, d, outputs, &mut found);
+            close(&name("data gradient"), &found, &dx);
+            let mut found = vec![f32::NAN; weight.len()];
+            conv::weight_gradient(path, &x, &g, d, outputs, &mut found);
+            close(&name("weight gradient"), &found, &dw);
+        }
+    }
+}
+
+#[test]
+fn values_outside_the_image_never_leak_in() {
+    // A plane of NaN beside the one that is used would poison the result if a tap crossed over.
+    let d = Dims { n: 3, c: 1, h: 5, w: 7 };
+    let mut x = vec![f32::NAN; d.len()];
+    x[d.plane()..2 * d.plane()].fill(1.0);
+    for path in paths() {
+        let mut out = vec![0f32; d.len()];
+        conv::forward(path, &x, &[1.0; 9], d, 1, &mut out);
+        let middle = &out[d.plane()..2 * d.plane()];
+        assert!(middle.iter().all(|v| v.is_finite()), "{path:?}");
+        assert_eq!((middle[0], middle[1], middle[8]), (4.0, 6.0, 9.0), "{path:?}");
+    }
+}
+
+#[test]
+fn elementwise_kernels_give_the_same_bits_on_every_path() {
+    let mut rng = ChaCha8Rng::seed_from_u64(2);
+    for (n, c, _, h, w) in SHAPES {
+        let d = Dims { n, c, h: 2 * h, w: 2 * w };
+        let (x, g) = (noise(&mut rng, d.len()), noise(&mut rng, d.len()));
+        let (gamma, beta) = (noise(&mut rng, c), noise(&mut rng, c));
+        let small = Dims { n, c, h, w };
+        let low = noise(&mut rng, small.len());
+        let results: Vec<Vec<f32>> = paths()
+            .into_iter()
+            .map(|path| {
+                let moments = norm::moments(path, &x, d);
+                let (mut y, mut dx) = (vec![0f32; x.len()], g.clone());
+                norm::forward(path, &x, d, &moments, &gamma, &beta, &mut y);
+                let (dg, db) = norm::backward(path, &x, d, &moments, &gamma, &beta, true, &mut dx);
+                let mut pooled = vec![0f32; low.len()];
+                resample::pool(path, &x, d, &mut pooled);
+                resample::pool_backward_add(path, &x, d, &low, &mut dx);
+                let mut joined = vec![0f32; 2 * x.len()];
+                resample::upsample_concat(path, &low, &x, small, c, &mut joined);
+                let (mut d_low, mut d_skip) = (vec![0f32; low.len()], vec![0f32; x.len()]);
+                resample::upsample_concat_backward(path, &joined, small, c, &mut d_low, &mut d_skip);
+                let (hw, hb) = pointwise::conv1x1_weight_gradient(path, &x, &g, d, c);
+                [y, dx, dg, db, pooled, joined, d_low, d_skip, hw, hb].concat()
+            })
+            .collect();
+        for other in &results[1..] {
+            assert!(results[0].iter().zip(other).all(|(a, b)| a.to_bits() == b.to_bits()), "{d:?}");
+        }
+    }
+}
+
+#[test]
+fn moments_survive_a_mean_far_from_zero() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let d = Dims { n: 4, c: 2, h: 37, w: 41 };
+    let x: Vec<f32> = noise(&mut rng, d.len()).into_iter().map(|v| 1000.0 + v).collect();
+    for path in paths() {
+        for (c, found) in norm::moments(path, &x, d).into_iter().enumerate() {
+            let channel =
+                || (0..d.n).flat_map(|n| &x[(n * 2 + c) * d.plane()..][..d.plane()]).map(|&v| f64::from(v));
+            let count = (d.n * d.plane()) as f64;
+            let mean = channel().sum::<f64>() / count;
+            let variance = channel().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+            assert!((found.mean - mean).abs() < 1e-6 * mean, "{path:?}");
+            assert!((found.variance - variance).abs() < 1e-5 * variance, "{path:?}");
+        }
+    }
+}
+
+#[test]
+fn pooling_sends_the_gradient_to_the_first_maximum() {
+    let d = Dims { n: 1, c: 1, h: 2, w: 8 };
+    let x = [1.0, 1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 0.0, 4.0];
+    for path in paths() {
+        let mut pooled = [0f32; 4];
+        resample::pool(path, &x, d, &mut pooled);
+        assert_eq!(pooled, [1.0, 2.0, 3.0, 4.0]);
+        let mut dx = [0f32; 16];
+        resample::pool_backward_add(path, &x, d, &[1.0, 2.0, 3.0, 4.0], &mut dx);
+        let expected = [1.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 4.0];
+        assert_eq!(dx, expected, "{path:?}");
+    }
+}

@@ -1,0 +1,75 @@
+//! A U-Net for weakly labelled slices: the network, its fused operators with gradients of their own, the partial
+//! cross-entropy and the optimiser, on [`candle_core`] tensors.
+//!
+//! # Overview
+//!
+//! - [`Config`] says how large the network is and what its parameters are called; [`init`] draws starting values from
+//!   a seeded generator; [`replace_head`] starts a second network from a trained one.
+//! - [`UNet`] is an ordinary candle model: parameters come from a [`VarBuilder`](candle_nn::VarBuilder), live in a
+//!   [`VarMap`](candle_nn::VarMap), and are saved as safetensors.
+//! - [`partial_cross_entropy`] is eq. 1 of the paper; [`softmax`] gives probabilities to a further loss.
+//! - [`Sgd`] and [`LinearSchedule`] are the paper's optimiser.
+//! - [`ops`] holds the operators for networks of one's own.
+//!
+//! Two families of CPU kernels, [`CpuPath`], give the same result up to rounding, and each the same bytes at any number of threads. `SCRIBSEG_CPU=portable` or `avx512`
+//! forces one.
+//!
+//! # Example
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use candle_nn::VarBuilder;
+//! use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+//! use scribseg_unet::{Config, LinearSchedule, MOMENTUM, Sgd, UNet, init, partial_cross_entropy};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = Device::Cpu;
+//! let config = Config { in_channels: 4, out_channels: 2, width: 4, depth: 2 };
+//! let variables = init(&config, &mut ChaCha8Rng::seed_from_u64(7), &device)?;
+//! let network = UNet::load(&config, VarBuilder::from_varmap(&variables, DType::F32, &device))?;
+//!
+//! let images = Tensor::zeros((1, 4, 16, 16), DType::F32, &device)?;
+//! // One scribbled pixel of class 1, everything else unknown.
+//! let mut labels = vec![255u8; 256];
+//! labels[100] = 1;
+//! let scribble = Tensor::from_vec(labels, (1, 16, 16), &device)?;
+//! let weak = Tensor::full(255u8, (1, 16, 16), &device)?;
+//!
+//! let mut optimiser = Sgd::new(&variables, MOMENTUM, 0.0)?;
+//! let schedule = LinearSchedule::paper(10);
+//! for iteration in 0..10 {
+//!     let loss = partial_cross_entropy(&network.forward(&images, true)?, &scribble, &weak, 0.8)?;
+//!     optimiser.step(&loss.backward()?, schedule.rate(iteration))?;
+//! }
+//! assert_eq!(network.predict(&images)?.dims(), [1, 16, 16]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! - `cuda`: reserved for the CUDA operators. Today a tensor on a CUDA device is refused with [`Error::Device`].
+//!
+//! # When not to use it
+//!
+//! For three-dimensional networks, for other types than `f32`, or where second derivatives are needed.
+
+mod config;
+mod cpu;
+mod engine;
+mod error;
+mod init;
+mod kernels;
+mod loss;
+pub mod ops;
+pub mod optim;
+mod unet;
+
+pub use config::{Config, Parameter, ParameterKind};
+pub use cpu::CpuPath;
+pub use error::{Error, Result};
+pub use init::{init, replace_head};
+pub use loss::{UNKNOWN, partial_cross_entropy};
+pub use ops::softmax;
+pub use optim::{LinearSchedule, MOMENTUM, Sgd};
+pub use unet::{RUNNING_MOMENTUM, UNet};

@@ -1,0 +1,216 @@
+//! The network: blocks of two convolutions, poolings on the way down, upsampling and skip connections on the way up.
+
+use crate::config::Config;
+use crate::engine::{self, Buffer, Layer, Pool, Weights};
+use crate::kernels::Dims;
+use crate::kernels::norm::Moments;
+use crate::ops;
+use crate::optim::values_mut;
+use crate::{CpuPath, Result};
+use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+use candle_nn::VarBuilder;
+use std::sync::Arc;
+
+/// Share of the batch in the running statistics at each training step.
+pub const RUNNING_MOMENTUM: f64 = 0.1;
+
+/// A U-Net over the parameters of a [`VarBuilder`]; see [`Config::parameters`] for their names.
+///
+/// Cloning shares the parameters. A network keeps the memory of its last pass for the next one; it is given back when
+/// the last clone is dropped or the shape of the input changes.
+#[derive(Clone)]
+pub struct UNet {
+    config: Config,
+    path: CpuPath,
+    blocks: Vec<[ConvNorm; 2]>,
+    head: (Tensor, Tensor),
+    pool: Arc<Pool>,
+}
+
+/// A 3 × 3 convolution and the batch norm after it.
+#[derive(Clone)]
+struct ConvNorm {
+    weight: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    running_mean: Tensor,
+    running_variance: Tensor,
+}
+
+impl ConvNorm {
+    fn load(vb: &VarBuilder, index: usize, inputs: usize, outputs: usize) -> Result<Self> {
+        let (conv, norm) = (vb.pp(format!("conv{index}")), vb.pp(format!("bn{index}")));
+        Ok(Self {
+            weight: conv.get((outputs, inputs, 3, 3), "weight")?,
+            gamma: norm.get(outputs, "weight")?,
+            beta: norm.get(outputs, "bias")?,
+            running_mean: norm.get(outputs, "running_mean")?,
+            running_variance: norm.get(outputs, "running_var")?,
+        })
+    }
+
+    /// Copies of the values, in buffers of `pool`.
+    fn values(&self, pool: &Arc<Pool>, train: bool) -> Result<Layer> {
+        Ok(Layer {
+            weight: copy(pool, &self.weight)?,
+            gamma: copy(pool, &self.gamma)?,
+            beta: copy(pool, &self.beta)?,
+            fixed: if train { None } else { Some(self.running()?) },
+        })
+    }
+
+    fn running(&self) -> Result<Vec<Moments>> {
+        let (mean, variance) = (self.running_mean.to_vec1::<f32>()?, self.running_variance.to_vec1::<f32>()?);
+        let pairs = mean.into_iter().zip(variance);
+        Ok(pairs.map(|(m, v)| Moments { mean: m.into(), variance: v.into() }).collect())
+    }
+
+    /// Moves the running statistics towards those of a batch of `count` values a channel; the variance that is kept
+    /// is the unbiased one.
+    fn update_running(&self, batch: &[Moments], count: usize) -> Result<()> {
+        let unbias = if count > 1 { count as f64 / (count - 1) as f64 } else { 1.0 };
+        let mean: Vec<f64> = batch.iter().map(|m| m.mean).collect();
+        let variance: Vec<f64> = batch.iter().map(|m| unbias * m.variance).collect();
+        self.running_mean.inplace_op1(&MoveTowards(&mean))?;
+        self.running_variance.inplace_op1(&MoveTowards(&variance))?;
+        Ok(())
+    }
+}
+
+/// The values of a parameter in a buffer of `pool`.
+fn copy(pool: &Arc<Pool>, tensor: &Tensor) -> Result<Buffer> {
+    Ok(ops::with_values(tensor, |values| Ok(pool.copy(values)))?)
+}
+
+/// value ← (1 − 0.1)·value + 0.1·target
+struct MoveTowards<'a>(&'a [f64]);
+
+impl InplaceOp1 for MoveTowards<'_> {
+    fn name(&self) -> &'static str {
+        "running-statistics"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        for (value, target) in values_mut(storage, layout)?.iter_mut().zip(self.0) {
+            let moved = (1.0 - RUNNING_MOMENTUM) * f64::from(*value) + RUNNING_MOMENTUM * target;
+            *value = moved as f32;
+        }
+        Ok(())
+    }
+}
+
+impl UNet {
+    /// Takes the parameters out of `vb`: of a [`VarMap`](candle_nn::VarMap) made by [`init`](crate::init), to train;
+    /// of a safetensors file, to predict.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the configuration is not valid; an error of candle if a parameter is absent or has another shape.
+    pub fn load(config: &Config, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        let blocks = config
+            .blocks()
+            .iter()
+            .map(|block| {
+                let vb = vb.pp(&block.name);
+                let first = ConvNorm::load(&vb, 1, block.inputs, block.outputs)?;
+                Ok([first, ConvNorm::load(&vb, 2, block.outputs, block.outputs)?])
+            })
+            .collect::<Result<_>>()?;
+        let vb = vb.pp("head");
+        let weight = vb.get((config.out_channels, config.width, 1, 1), "weight")?;
+        let bias = vb.get(config.out_channels, "bias")?;
+        Ok(Self {
+            config: *config,
+            path: CpuPath::detect()?,
+            blocks,
+            head: (weight, bias),
+            pool: Arc::default(),
+        })
+    }
+
+    /// The same network, computed with the given kernels.
+    ///
+    /// # Errors
+    /// [`Error::CpuPath`](crate::Error::CpuPath) if this machine cannot run them.
+    pub fn with_cpu_path(mut self, path: CpuPath) -> Result<Self> {
+        self.path = path.checked()?;
+        Ok(self)
+    }
+
+    /// The shape of the network.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Logits `[B, out_channels, H, W]` of a batch `[B, in_channels, H, W]` of `f32`.
+    ///
+    /// With `train` the batch's own statistics normalise and the running ones are updated (momentum 0.1, unbiased
+    /// variance); without, the running ones normalise and nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::InputSize`](crate::Error::InputSize) if H or W is not a multiple of 2^depth; [`Error::Shape`](crate::Error::Shape) for other channels;
+    /// [`Error::DType`](crate::Error::DType), [`Error::Device`](crate::Error::Device).
+    pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let (x, d) = self.check(x)?;
+        let tracked = x.track_op() || self.trained().any(|p| p.track_op());
+        self.run(&x, d, train, tracked)
+    }
+
+    /// The images as a contiguous tensor, and their shape, if they fit.
+    fn check(&self, x: &Tensor) -> Result<(Tensor, Dims)> {
+        let x = ops::prepare(x, "network input")?;
+        let d = ops::dims(&x, "network input")?;
+        ops::expect_shape(&x, "network input", &[d.n, self.config.in_channels, d.h, d.w])?;
+        self.config.check_input_size(d.h, d.w)?;
+        Ok((x, d))
+    }
+
+    /// The pass itself, on checked images; `keep` the record for a backward pass.
+    fn run(&self, x: &Tensor, d: Dims, train: bool, keep: bool) -> Result<Tensor> {
+        self.pool.prepare([d.n, d.h, d.w]);
+        let layers = || self.blocks.iter().flatten();
+        let weights = Weights {
+            layers: layers().map(|layer| layer.values(&self.pool, train)).collect::<Result<_>>()?,
+            head: (copy(&self.pool, &self.head.0)?, copy(&self.pool, &self.head.1)?),
+        };
+        let forward = ops::with_values(x, |images| {
+            Ok(engine::forward(&self.config, self.path, &self.pool, weights, images, d, keep))
+        })?;
+        if train {
+            for (layer, (moments, count)) in layers().zip(&forward.moments) {
+                layer.update_running(moments, *count)?;
+            }
+        }
+        let trained: Vec<&Tensor> = self.trained().collect();
+        engine::attach(x, &trained, forward, (d.n, self.config.out_channels, d.h, d.w).into())
+    }
+
+    /// The trained parameters in the order of [`Config::parameters`].
+    fn trained(&self) -> impl Iterator<Item = &Tensor> {
+        let layers = self.blocks.iter().flatten();
+        layers.flat_map(|l| [&l.weight, &l.gamma, &l.beta]).chain([&self.head.0, &self.head.1])
+    }
+
+    /// Most probable class of every pixel, `u8` `[B, H, W]`, with the running statistics. On a tie the lowest class wins.
+    ///
+    /// # Errors
+    /// As [`UNet::forward`].
+    pub fn predict(&self, x: &Tensor) -> Result<Tensor> {
+        let (x, d) = self.check(x)?;
+        let logits = self.run(&x, d, false, false)?;
+        let d = d.channels(self.config.out_channels);
+        let plane = d.plane();
+        let classes = ops::with_values(&logits, |values| {
+            let classes = values.chunks_exact(d.c * plane).flat_map(|image| {
+                (0..plane).map(move |p| {
+                    (1..d.c).fold(
+                        0,
+                        |best, k| if image[k * plane + p] > image[best * plane + p] { k } else { best },
+                    ) as u8
+                })
+            });
+            Ok(classes.collect::<Vec<u8>>())
+        })?;
+        Ok(Tensor::from_vec(classes, (d.n, d.h, d.w), logits.device())?)
+    }
+}

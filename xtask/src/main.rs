@@ -1,0 +1,55 @@
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench`.
+
+mod architecture;
+mod bench;
+mod ci;
+mod licences;
+mod metadata;
+mod reproduce;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What cargo cannot say
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds the release binary and runs Table 1 with it; without arguments on a synthetic cohort
+    Reproduce(reproduce::Arguments),
+    /// Runs the tests of the workspace, or of one crate
+    Test {
+        /// A crate by package (`scribseg-io`) or folder (`io`) name
+        #[arg(long = "crate", value_name = "NAME")]
+        package: Option<String>,
+    },
+    /// Runs every check a change has to pass: the whole workspace, or one crate alone
+    Ci {
+        /// A crate by package (`scribseg-io`) or folder (`io`) name
+        #[arg(long = "crate", value_name = "NAME")]
+        package: Option<String>,
+    },
+    /// Measures our speed beside our peers'
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().task {
+        Task::Reproduce(arguments) => reproduce::run(&arguments),
+        Task::Test { package } => ci::test(package.as_deref()),
+        Task::Ci { package: None } => ci::workspace(),
+        Task::Ci { package: Some(name) } => ci::one_crate(&name),
+        Task::Bench(arguments) => bench::run(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
