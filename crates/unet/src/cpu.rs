@@ -3,33 +3,52 @@
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
-/// A family of CPU kernels. Both give the same results up to rounding; each gives the same bytes at any thread count.
+/// A family of CPU kernels. All give the same results up to rounding; each gives the same bytes at any thread count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CpuPath {
     /// Plain Rust for any processor.
     Portable,
+    /// AVX2 with fused multiply-add, found at run time.
+    Avx2,
     /// AVX-512 (F, BW, DQ, VL) with fused multiply-add, found at run time.
     Avx512,
 }
 
 impl CpuPath {
+    /// All of them, slowest first.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
-        match self {
-            Self::Portable => true,
-            Self::Avx512 => avx512_available(),
+        #[cfg(target_arch = "x86_64")]
+        {
+            match self {
+                Self::Portable => true,
+                Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+                Self::Avx512 => {
+                    is_x86_feature_detected!("avx512f")
+                        && is_x86_feature_detected!("avx512bw")
+                        && is_x86_feature_detected!("avx512dq")
+                        && is_x86_feature_detected!("avx512vl")
+                        && is_x86_feature_detected!("fma")
+                }
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Self::Portable
         }
     }
 
-    /// The path named by the environment variable `SCRIBSEG_CPU` (`portable` or `avx512`), or the fastest one
+    /// The path named by the environment variable `SCRIBSEG_CPU` (`portable`, `avx2` or `avx512`), or the fastest one
     /// available if it is unset or empty. Read once per process.
     ///
     /// # Errors
-    /// [`Error::CpuPath`] for another name, and for `avx512` on a machine without it.
+    /// [`Error::CpuPath`] for another name, and for instructions that this machine has not.
     pub fn detect() -> Result<Self> {
         static CHOICE: OnceLock<std::result::Result<CpuPath, (String, &'static str)>> = OnceLock::new();
         CHOICE
-            .get_or_init(|| parse(std::env::var("SCRIBSEG_CPU").unwrap_or_default(), avx512_available()))
+            .get_or_init(|| parse(std::env::var("SCRIBSEG_CPU").unwrap_or_default(), Self::is_available))
             .clone()
             .map_err(|(requested, reason)| Error::CpuPath { requested, reason })
     }
@@ -47,27 +66,25 @@ impl CpuPath {
     }
 }
 
-fn parse(requested: String, available: bool) -> std::result::Result<CpuPath, (String, &'static str)> {
-    match (requested.as_str(), available) {
-        ("", true) | ("avx512", true) => Ok(CpuPath::Avx512),
-        ("", false) | ("portable", _) => Ok(CpuPath::Portable),
-        ("avx512", false) => Err((requested, "this processor does not have it; unset SCRIBSEG_CPU")),
-        _ => Err((requested, "SCRIBSEG_CPU is either unset, portable or avx512")),
+fn parse(
+    requested: String,
+    available: impl Fn(CpuPath) -> bool,
+) -> std::result::Result<CpuPath, (String, &'static str)> {
+    let named = match requested.as_str() {
+        "" => {
+            let fastest = CpuPath::ALL.into_iter().rev().find(|&path| available(path));
+            return Ok(fastest.unwrap_or(CpuPath::Portable));
+        }
+        "portable" => CpuPath::Portable,
+        "avx2" => CpuPath::Avx2,
+        "avx512" => CpuPath::Avx512,
+        _ => return Err((requested, "SCRIBSEG_CPU is either unset, portable, avx2 or avx512")),
+    };
+    if available(named) {
+        Ok(named)
+    } else {
+        Err((requested, "this processor does not have it; unset SCRIBSEG_CPU"))
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn avx512_available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("fma")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn avx512_available() -> bool {
-    false
 }
 
 #[cfg(test)]
@@ -76,10 +93,16 @@ mod tests {
 
     #[test]
     fn names_are_strict() {
-        assert_eq!(parse(String::new(), false), Ok(CpuPath::Portable));
-        assert_eq!(parse(String::new(), true), Ok(CpuPath::Avx512));
-        assert_eq!(parse("portable".into(), true), Ok(CpuPath::Portable));
-        assert!(parse("avx512".into(), false).is_err());
-        assert!(parse("AVX512".into(), true).is_err());
+        let old = |path| path == CpuPath::Portable;
+        let usual = |path| path != CpuPath::Avx512;
+        let new = |_| true;
+        assert_eq!(parse(String::new(), old), Ok(CpuPath::Portable));
+        assert_eq!(parse(String::new(), usual), Ok(CpuPath::Avx2));
+        assert_eq!(parse(String::new(), new), Ok(CpuPath::Avx512));
+        assert_eq!(parse("portable".into(), new), Ok(CpuPath::Portable));
+        assert_eq!(parse("avx2".into(), new), Ok(CpuPath::Avx2));
+        assert!(parse("avx2".into(), old).is_err());
+        assert!(parse("avx512".into(), usual).is_err());
+        assert!(parse("AVX512".into(), new).is_err());
     }
 }

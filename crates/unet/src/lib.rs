@@ -11,8 +11,8 @@
 //! - [`Sgd`] and [`LinearSchedule`] are the paper's optimiser.
 //! - [`ops`] holds the operators for networks of one's own.
 //!
-//! Two families of CPU kernels, [`CpuPath`], give the same result up to rounding, and each the same bytes at any number of threads. `SCRIBSEG_CPU=portable` or `avx512`
-//! forces one.
+//! Three families of CPU kernels, [`CpuPath`], give the same result up to rounding, and each the same bytes at any number of
+//! threads. `SCRIBSEG_CPU=portable`, `avx2` or `avx512` forces one.
 //!
 //! # Example
 //!

@@ -19,7 +19,7 @@ use scribseg_unet::{
 const CONFIG: Config = Config { in_channels: 2, out_channels: 3, width: 3, depth: 2 };
 
 fn paths() -> Vec<CpuPath> {
-    [CpuPath::Portable, CpuPath::Avx512].into_iter().filter(|p| p.is_available()).collect()
+    CpuPath::ALL.into_iter().filter(|p| p.is_available()).collect()
 }
 
 fn load(config: &Config, map: &VarMap) -> UNet {

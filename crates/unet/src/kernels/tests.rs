@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 fn paths() -> Vec<CpuPath> {
-    [CpuPath::Portable, CpuPath::Avx512].into_iter().filter(|p| p.is_available()).collect()
+    CpuPath::ALL.into_iter().filter(|p| p.is_available()).collect()
 }
 
 fn noise(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
