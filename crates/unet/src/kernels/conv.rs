@@ -6,7 +6,7 @@ use super::{Dims, conv_portable};
 use crate::CpuPath;
 
 #[cfg(target_arch = "x86_64")]
-use super::{conv_avx2::Avx2, conv_avx512::Avx512, conv_tiled};
+use super::{conv_avx2, conv_avx512};
 
 /// Taps of a 3 × 3 kernel.
 pub(crate) const TAPS: usize = 9;
@@ -25,9 +25,9 @@ pub(crate) fn forward(
     assert_eq!(out.len(), d.channels(outputs).len());
     match path {
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => conv_tiled::forward::<Avx512>(input, weight, d, outputs, out),
+        CpuPath::Avx512 => conv_avx512::forward(input, weight, d, outputs, out),
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx2 => conv_tiled::forward::<Avx2>(input, weight, d, outputs, out),
+        CpuPath::Avx2 => conv_avx2::forward(input, weight, d, outputs, out),
         _ => conv_portable::forward(input, weight, d, outputs, out),
     }
 }
@@ -60,9 +60,9 @@ pub(crate) fn weight_gradient(
     assert_eq!(d_weight.len(), outputs * d.c * TAPS);
     match path {
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => conv_tiled::weight_gradient::<Avx512>(input, d_out, d, outputs, d_weight),
+        CpuPath::Avx512 => conv_avx512::weight_gradient(input, d_out, d, outputs, d_weight),
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx2 => conv_tiled::weight_gradient::<Avx2>(input, d_out, d, outputs, d_weight),
+        CpuPath::Avx2 => conv_avx2::weight_gradient(input, d_out, d, outputs, d_weight),
         _ => conv_portable::weight_gradient(input, d_out, d, outputs, d_weight),
     }
 }

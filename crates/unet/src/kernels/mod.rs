@@ -11,8 +11,6 @@ mod conv_avx2;
 #[cfg(target_arch = "x86_64")]
 mod conv_avx512;
 mod conv_portable;
-#[cfg(target_arch = "x86_64")]
-mod conv_tiled;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod resample;
