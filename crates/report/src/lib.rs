@@ -4,8 +4,8 @@
 //! back, so the same data give the same bytes.
 //!
 //! - [`Table1`] is `table1.json`; [`table1_markdown`] prints it beside [`PAPER`], the figures of Ji et al. 2019.
-//! - [`figure`] draws a [`Figure`], slices with the reference and each method's contour and Dice, as a PNG.
-//! - [`html`] lays a [`ReportData`] out as one HTML page that opens offline, on a phone and in a screen reader.
+//! - [`figure()`] draws a [`Figure`], slices with the reference and each method's contour and Dice, as a PNG.
+//! - [`html()`] lays a [`ReportData`] out as one HTML page that opens offline, on a phone and in a screen reader.
 //!
 //! ```
 //! use scribseg_report::{ReportData, Table1, html, table1_markdown};

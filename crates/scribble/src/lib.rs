@@ -8,7 +8,7 @@
 //! 3. shift it at random in x and y and turn it about its centroid ([`Params::shift_mm`], [`Params::rotation_deg`]);
 //! 4. draw it [`Params::width_mm`] wide and clip it to the mask: scribbles are ground truth.
 //!
-//! [`simulate`] does a volume, [`tumour_slice`] and [`healthy_slice`] one slice, [`skeleton_scribbles`] turns the
+//! [`simulate()`] does a volume, [`tumour_slice`] and [`healthy_slice`] one slice, [`skeleton_scribbles`] turns the
 //! classes of an automatic labelling into thin scribbles without chance. [`labelled_fraction`] tells how much is marked.
 //!
 //! What a small or odd slice gets: where erosion leaves nothing of the tumour, the curve of the uneroded tumour; where

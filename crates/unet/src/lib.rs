@@ -3,7 +3,7 @@
 //!
 //! # Overview
 //!
-//! - [`Config`] says how large the network is and what its parameters are called; [`init`] draws starting values from
+//! - [`Config`] says how large the network is and what its parameters are called; [`init()`] draws starting values from
 //!   a seeded generator; [`replace_head`] starts a second network from a trained one.
 //! - [`UNet`] is an ordinary candle model: parameters come from a [`VarBuilder`](candle_nn::VarBuilder), live in a
 //!   [`VarMap`](candle_nn::VarMap), and are saved as safetensors.

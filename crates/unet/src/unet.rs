@@ -100,7 +100,7 @@ impl InplaceOp1 for MoveTowards<'_> {
 }
 
 impl UNet {
-    /// Takes the parameters out of `vb`: of a [`VarMap`](candle_nn::VarMap) made by [`init`](crate::init), to train;
+    /// Takes the parameters out of `vb`: of a [`VarMap`](candle_nn::VarMap) made by [`init`](crate::init()), to train;
     /// of a safetensors file, to predict.
     ///
     /// # Errors

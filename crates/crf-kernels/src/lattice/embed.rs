@@ -124,8 +124,8 @@ multiversion! {
                 out.weight[c][l] = whole as u16;
             }
         }
-        for l in 0..LANES {
-            out.weight[0][l] = rest[l] as u16;
+        for (weight, rest) in out.weight[0].iter_mut().zip(rest) {
+            *weight = rest as u16;
         }
         out.point = [[0; LANES]; 2];
         out.rank = [0; LANES];
