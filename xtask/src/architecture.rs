@@ -8,6 +8,8 @@ use crate::metadata::{Metadata, Package};
 
 /// Crates that may know the others and touch the disk.
 const JOINTS: [&str; 3] = ["pipeline", "report", "cli"];
+/// The crate that is a program: its README is the project's.
+const BINARY: &str = "cli";
 /// The leaf crate that every other one may use.
 const SHARED: &str = "scribseg-morphology";
 /// The leaf crate that touches the disk.
@@ -30,9 +32,11 @@ pub(crate) fn check(metadata: &Metadata) -> Result<Vec<String>> {
         .collect();
     let names: Vec<&str> = metadata.packages.iter().map(|p| p.name.as_str()).collect();
     let mut faults = Vec::new();
+    for package in crates.iter().filter(|p| p.short_name() != BINARY) {
+        faults.extend(lacks(package));
+    }
     for package in crates.iter().filter(|p| !JOINTS.contains(&p.short_name())) {
         faults.extend(knows_siblings(package, &names));
-        faults.extend(lacks(package));
         if package.short_name() != DISK {
             faults.extend(sources(&package.folder().join("src"))?.iter().flat_map(touches_disk));
         }
@@ -60,7 +64,7 @@ fn knows_siblings(package: &Package, siblings: &[&str]) -> Vec<String> {
     faults
 }
 
-/// Each leaf crate has a README, an example and a bench.
+/// Each library has a README, an example and a bench.
 fn lacks(package: &Package) -> Vec<String> {
     let readme = package.folder().join("README.md").is_file();
     [

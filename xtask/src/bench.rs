@@ -8,13 +8,13 @@ use std::process::{ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{metadata, shell};
+use crate::{metadata, peers, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// What to measure: crf, unet, predict, io, graphcut, cluster, morphology, metrics, phantom, scribble…; all without it
     names: Vec<String>,
-    /// Also measures the peers that have to be installed beside us
+    /// Also measures peers from PyPI, in a pinned environment of their own below `target`
     #[arg(long)]
     peers: bool,
     /// One JSON line a case
@@ -55,6 +55,7 @@ impl Bench {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let chosen = choose(&discover()?, &arguments.names)?;
+    let python = arguments.peers.then(peers::python).transpose()?;
     let mut out = std::io::stdout().lock();
     if !arguments.json {
         writeln!(out, "{}", heading())?;
@@ -62,8 +63,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for bench in chosen {
         eprintln!("== {} of {}", bench.name, bench.package);
         let mut command = shell::cargo(["bench", "-p", &bench.package, "--bench", &bench.name]);
-        if arguments.peers {
-            command.env("SCRIBSEG_BENCH_PEERS", "1");
+        if let Some(python) = &python {
+            command.env("SCRIBSEG_BENCH_PEERS", "1").env("SCRIBSEG_PYTHON", python);
         }
         if arguments.quick {
             command.env("SCRIBSEG_BENCH_QUICK", "1");

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod licences;
 mod metadata;
+mod peers;
 mod reproduce;
 mod shell;
 

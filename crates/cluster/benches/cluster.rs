@@ -12,16 +12,18 @@ use rand_linfa::Xoshiro256Plus;
 use rand_linfa::rand_core::SeedableRng as _;
 use scribseg_cluster::{Params, Presence, kmeans};
 
-fn median_ms(runs: usize, mut work: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times[runs / 2]
+/// Medians of two pieces of work that take turns.
+fn medians_ms(runs: usize, mut ours: impl FnMut(), mut peer: impl FnMut()) -> (f64, f64) {
+    let timed = |work: &mut dyn FnMut()| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    let (mut mine, mut theirs): (Vec<f64>, Vec<f64>) =
+        (0..runs).map(|_| (timed(&mut ours), timed(&mut peer))).unzip();
+    mine.sort_by(f64::total_cmp);
+    theirs.sort_by(f64::total_cmp);
+    (mine[runs / 2], theirs[runs / 2])
 }
 
 fn tumour(side: usize) -> (Array4<f32>, Array3<bool>) {
@@ -43,15 +45,15 @@ fn tumour(side: usize) -> (Array4<f32>, Array3<bool>) {
 
 fn main() {
     let quick = std::env::var_os("SCRIBSEG_BENCH_QUICK").is_some_and(|v| v == "1");
-    let runs = if quick { 1 } else { 5 };
+    let runs = if quick { 1 } else { 3 };
     for side in if quick { vec![24] } else { vec![36, 73] } {
         let (image, wt) = tumour(side);
         let voxels = wt.iter().filter(|w| **w).count();
         let presence = Presence { ncr: Some(true), ed: Some(true), et: Some(true) };
-        let ours = median_ms(runs, || {
+        let ours = || {
             let found = kmeans(image.view(), wt.view(), presence, [1.0; 3], &Params::default(), 1);
             black_box(found.is_ok());
-        });
+        };
         // The features' weights do not matter for the time.
         let rows: Vec<[f64; 5]> = wt
             .indexed_iter()
@@ -63,11 +65,12 @@ fn main() {
             .collect();
         let records = ndarray_linfa::Array2::from_shape_fn((voxels, 5), |(i, f)| rows[i][f]);
         let dataset = DatasetBase::from(records);
-        let peer = median_ms(1, || {
+        let peer = || {
             let params =
                 linfa_clustering::KMeans::params_with_rng(3, Xoshiro256Plus::seed_from_u64(1)).n_runs(10);
             black_box(params.fit(&dataset).is_ok());
-        });
+        };
+        let (ours, peer) = medians_ms(runs, ours, peer);
         let line = serde_json::json!({
             "bench": format!("cluster/kmeans/{voxels}x5-k3-r10"),
             "device": "cpu",

@@ -11,16 +11,19 @@ use rand_chacha::ChaCha8Rng;
 use scribseg_graphcut::maxflow::{Link, Network};
 use scribseg_graphcut::{Params, SlicParams, propagate, slic};
 
-fn median_ms(runs: usize, mut work: impl FnMut()) -> f64 {
-    let mut times: Vec<f64> = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
+fn timed<T>(work: impl FnOnce() -> T) -> f64 {
+    let start = Instant::now();
+    black_box(work());
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
-    times[runs / 2]
+    times[times.len() / 2]
+}
+
+fn median_ms(runs: usize, mut work: impl FnMut()) -> f64 {
+    median((0..runs).map(|_| timed(&mut work)).collect())
 }
 
 fn report(case: &str, ours: f64, peer: Option<(&str, f64)>) {
@@ -138,12 +141,12 @@ fn main() {
     let side = if quick { 8 } else { 14 };
     let (source, sink, links) = grid(side);
     assert_eq!(ours(&source, &sink, &links), petgraph(&source, &sink, &links));
-    let mine = median_ms(runs, || {
-        black_box(ours(&source, &sink, &links));
-    });
-    let theirs = median_ms(1, || {
-        black_box(petgraph(&source, &sink, &links));
-    });
+    let (mut mine, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        mine.push(timed(|| ours(&source, &sink, &links)));
+        theirs.push(timed(|| petgraph(&source, &sink, &links)));
+    }
+    let (mine, theirs) = (median(mine), median(theirs));
     report(&format!("maxflow/{side}x{side}x{side}"), mine, Some(("petgraph 0.8.3 dinics", theirs)));
 
     let side = if quick { 24 } else { 46 };
