@@ -167,7 +167,7 @@ pub(crate) struct Propagate {
 pub(crate) struct Cluster {
     /// The cohort's folder
     pub(crate) cohort: PathBuf,
-    /// Folder of `<case>_wt.nii.gz` (non-zero: whole tumour), or the word `reference` for the true ones
+    /// Folder of `<case>_wt.nii.gz` (0 outside, 1 tumour), or the word `reference` for the true ones
     #[arg(long, value_name = "DIR|reference")]
     pub(crate) masks: PathBuf,
     /// Where `<case>_seg.nii.gz` goes, in the cohort's label scheme

@@ -8,7 +8,7 @@ use crate::outcome::Usage;
 /// What `--device` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// The first GPU if this build can use one and there is one, else the CPU.
+    /// The fastest device that this version can train on: the CPU.
     Auto,
     Cpu,
     Cuda(usize),
@@ -30,20 +30,18 @@ impl std::str::FromStr for Choice {
     }
 }
 
-/// The device itself.
+/// The device itself. The networks' operators have no CUDA kernels yet, so a GPU is refused before any work is done.
 pub(crate) fn choose(choice: &Choice) -> Result<Device> {
     match choice {
-        Choice::Cpu => Ok(Device::Cpu),
-        Choice::Auto if !cfg!(feature = "cuda") => Ok(Device::Cpu),
-        Choice::Auto => Ok(Device::cuda_if_available(0)?),
-        Choice::Cuda(_) if !cfg!(feature = "cuda") => Err(Usage(
-            "--device cuda: this build knows no CUDA; build it with `cargo build --release -p scribseg --features cuda`, or take --device cpu"
-                .to_owned(),
-        )
-        .into()),
-        Choice::Cuda(n) => Device::new_cuda(*n).map_err(|e| {
-            Usage(format!("--device cuda:{n}: cannot be used ({e}); check `nvidia-smi`, or take --device cpu")).into()
-        }),
+        Choice::Cpu | Choice::Auto => Ok(Device::Cpu),
+        Choice::Cuda(n) => {
+            let problem = if cfg!(feature = "cuda") {
+                "this version has no CUDA operators to train or predict with"
+            } else {
+                "expected a build with `--features cuda`, found one without (and this version trains on the CPU alone)"
+            };
+            Err(Usage(format!("--device cuda:{n}: {problem}; take --device cpu")).into())
+        }
     }
 }
 

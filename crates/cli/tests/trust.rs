@@ -147,3 +147,81 @@ fn a_phantom_of_another_seed_is_not_mistaken_for_this_one() {
     line("phantom --out {o} --cases 1 --seed 10 --size half", &paths).refuses(1, &["cohort", "10", "9"]);
     line("check {o}", &paths).succeeds();
 }
+
+#[test]
+fn a_folder_that_is_not_ours_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let (theirs, run) = (folder.path().join("theirs"), folder.path().join("run"));
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::write(theirs.join("thesis.tex"), "x").unwrap();
+    let paths: [(&str, &Path); 2] = [("t", &theirs), ("r", &run)];
+    line("reproduce --preset smoke --out {t}", &paths).refuses(1, &["theirs", "not empty", "--out"]);
+    assert_eq!(files(&theirs), ["thesis.tex"]);
+    // Nor does another configuration add cases to the cohort of a run.
+    let cohort = tiny_cohort(folder.path(), 3);
+    let paths: [(&str, &Path); 2] = [("c", &cohort), ("r", &run)];
+    line(&format!("fit {{c}} --out {{r}} {TINY}"), &paths).succeeds();
+    let before = files(&run);
+    line("reproduce --preset smoke --out {r}", &paths).refuses(1, &["another configuration"]);
+    assert_eq!(files(&run), before);
+}
+
+#[test]
+fn figures_of_another_program_are_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let cohort = tiny_cohort(folder.path(), 2);
+    let out = folder.path().join("figures");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("metrics.csv"), "mine").unwrap();
+    let paths: [(&str, &Path); 2] = [("c", &cohort), ("o", &out)];
+    let evaluate = "evaluate --reference {c} --prediction {c} --out {o}";
+    line(evaluate, &paths).refuses(1, &["metrics.csv", "not written by scribseg"]);
+    assert_eq!(std::fs::read_to_string(out.join("metrics.csv")).unwrap(), "mine");
+    std::fs::remove_file(out.join("metrics.csv")).unwrap();
+    line(evaluate, &paths).succeeds();
+    line(evaluate, &paths).succeeds();
+}
+
+#[test]
+fn scribbles_of_another_tool_are_read_by_declared_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let cohort = tiny_cohort(folder.path(), 2);
+    let (scribbles, weak, again) =
+        (folder.path().join("s"), folder.path().join("weak"), folder.path().join("again"));
+    let paths: [(&str, &Path); 4] = [("c", &cohort), ("s", &scribbles), ("w", &weak), ("a", &again)];
+    line("scribble {c} --out {s} --set scribble.erode_healthy_mm=8", &paths).succeeds();
+    line("propagate {c} --scribbles {s} --out {w}", &paths).succeeds();
+    for index in 0..2 {
+        let path = scribbles.join(format!("case_{index}_scribble.nii.gz"));
+        let grid = scribseg_io::read_geometry(&path).unwrap();
+        let drawn =
+            scribseg_io::read_scribble(&path, &grid, &scribseg_io::ScribbleMapping::default()).unwrap();
+        write_labels(&path, drawn.mapv(|v| [0u8, 6, 5][usize::from(v)]).view(), &grid).unwrap();
+    }
+    let propagate = "propagate {c} --scribbles {s} --out {a}";
+    line(propagate, &paths).refuses(1, &["case_0_scribble.nii.gz", "1 tumour"]);
+    let declared = "--set input.scribble_values.tumour=[6] --set input.scribble_values.healthy=[5]";
+    line(&format!("check {{c}} --scribbles {{s}} {declared}"), &paths).succeeds();
+    line(&format!("{propagate} {declared}"), &paths).succeeds();
+    for name in ["case_0_weak.nii.gz", "case_1_weak.nii.gz"] {
+        assert_eq!(std::fs::read(weak.join(name)).unwrap(), std::fs::read(again.join(name)).unwrap());
+    }
+    let twice = "--set input.scribble_values.healthy=[1]";
+    line(&format!("{propagate} {twice}"), &paths).refuses(2, &["input.scribble_values.healthy", "1 again"]);
+}
+
+#[test]
+fn a_table_lacks_a_case_whether_it_trains_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let cohort = tiny_cohort(folder.path(), 3);
+    let (run, table) = (folder.path().join("run"), folder.path().join("participants.tsv"));
+    let paths: [(&str, &Path); 3] = [("c", &cohort), ("r", &run), ("t", &table)];
+    for left_out in 0..3 {
+        let rows = (0..3).filter(|&i| i != left_out).map(|i| format!("case_{i}\t1\t1\t1\n"));
+        let text = format!("participant_id\tED\tET\tNCR\n{}", rows.collect::<String>());
+        std::fs::write(&table, text).unwrap();
+        line(&format!("fit {{c}} --out {{r}} --presence {{t}} {TINY}"), &paths)
+            .refuses(1, &["participants.tsv", &format!("case_{left_out}")]);
+    }
+    assert!(files(&run).is_empty());
+}

@@ -43,6 +43,12 @@ impl From<ScribbleMapping> for BTreeMap<i64, u8> {
 }
 
 impl ScribbleMapping {
+    /// The values that mean 0 unknown, 1 tumour or 2 healthy, in words: `3 or 4`.
+    pub fn values_of(&self, code: u8) -> String {
+        let values = self.0.iter().filter(|&(_, &to)| to == code).map(|(value, _)| value.to_string());
+        values.collect::<Vec<_>>().join(" or ")
+    }
+
     /// The mapping in words: `0 unknown, 1 tumour, 2 healthy`.
     pub fn describe(&self) -> String {
         let name = |code: u8| ["unknown", "tumour", "healthy"].get(usize::from(code)).copied().unwrap_or("?");

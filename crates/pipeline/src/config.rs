@@ -1,5 +1,8 @@
 //! Every value that steers a run: the paper's where it gives one, DESIGN's where it is silent.
 
+use std::collections::BTreeMap;
+
+use scribseg_io::ScribbleMapping;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -99,6 +102,46 @@ section! {
         train_fraction: f64 = 0.8,
         /// The scheme of label files: `brats2017` (1 NCR/NET, 2 ED, 4 ET), `brats2023` (1, 2, 3) or `msd` (2, 1, 3). Never inferred from values.
         label_scheme: String = "brats2017".to_owned(),
+        /// The values of scribble files.
+        scribble_values: ScribbleValues = ScribbleValues::default(),
+    }
+}
+
+section! {
+    /// What the values of scribble files mean; any other is refused. Annotation tools export values of their own.
+    ScribbleValues {
+        /// Not labelled.
+        unknown: Vec<i64> = vec![0],
+        /// On the tumour.
+        tumour: Vec<i64> = vec![1],
+        /// On healthy tissue.
+        healthy: Vec<i64> = vec![2],
+    }
+}
+
+impl ScribbleValues {
+    /// The same as a mapping of values.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a value means two things, or the tumour or healthy tissue has none.
+    pub fn mapping(&self) -> Result<ScribbleMapping> {
+        let mut map = BTreeMap::new();
+        for (code, name, values) in
+            [(0, "unknown", &self.unknown), (1, "tumour", &self.tumour), (2, "healthy", &self.healthy)]
+        {
+            let key = format!("key `input.scribble_values.{name}`");
+            if values.is_empty() && code != 0 {
+                return Err(Error::Config(format!("{key}: expected at least one value, found none")));
+            }
+            for value in values {
+                if map.insert(*value, code).is_some() {
+                    return Err(Error::Config(format!(
+                        "{key}: expected every value once, found {value} again"
+                    )));
+                }
+            }
+        }
+        ScribbleMapping::try_from(map).map_err(|e| Error::Config(e.to_string()))
     }
 }
 
@@ -307,6 +350,7 @@ impl Config {
         range("input.crop_mm", self.input.crop_mm, 16.0, 1024.0)?;
         range("input.train_fraction", self.input.train_fraction, 0.01, 0.99)?;
         one_of("input.label_scheme", &self.input.label_scheme, &["brats2017", "brats2023", "msd"])?;
+        self.input.scribble_values.mapping()?;
         range("phantom.cases", self.phantom.cases as f64, 2.0, 1e5)?;
         one_of("phantom.size", &self.phantom.size, &["full", "half"])?;
         range("scribble.width_mm", self.scribble.width_mm, 0.1, 50.0)?;
@@ -331,6 +375,8 @@ impl Config {
         }
         range("network.width", self.network.width as f64, 1.0, 1024.0)?;
         range("network.depth", self.network.depth as f64, 1.0, 6.0)?;
+        let widest = (self.network.width << self.network.depth) as f64;
+        range("network.width · 2^network.depth", widest, 2.0, 4096.0)?;
         range("train.batch", self.train.batch as f64, 1.0, 4096.0)?;
         range("train.learning_rate", self.train.learning_rate, 1e-12, 10.0)?;
         range("train.momentum", self.train.momentum, 0.0, 0.9999)?;
@@ -349,6 +395,7 @@ impl Config {
         one_of("crf.kernel", &self.crf.kernel, &["lattice", "lattice-hq", "exact"])?;
         range("crf.mean_field_weight", self.crf.mean_field_weight, 0.0, 1e3)?;
         range("crf.mean_field_iterations", self.crf.mean_field_iterations as f64, 1.0, 1e3)?;
+        range("crf.cache_mib", self.crf.cache_mib as f64, 0.0, 1e7)?;
         one_of("cluster.method", &self.cluster.method, &["kmeans"])?;
         range("cluster.restarts", self.cluster.restarts as f64, 1.0, 1e4)?;
         one_of("evaluate.empty", &self.evaluate.empty, &["brats", "skip"])?;

@@ -62,7 +62,7 @@ pub enum Error {
     #[error(transparent)]
     Io(#[from] scribseg_io::Error),
     /// A file that could not be read.
-    #[error("{}: cannot be read: {source}", path.display())]
+    #[error("{}: cannot be read: {source}; see whether it is there and may be read", path.display())]
     Read {
         /// The file.
         path: PathBuf,

@@ -37,15 +37,17 @@ fn bytes_field(out: &mut Vec<u8>, key: u8, data: &[u8]) {
     out.extend(data);
 }
 
-/// An event file's bytes: each series a tag with `(step, value)` points.
-pub(crate) fn event_file(series: &[(&str, Vec<(u64, f32)>)]) -> Vec<u8> {
+/// An event file's bytes: for each step the values of its tags. What is written later in a run only adds to the end.
+pub(crate) fn event_file<'a, const N: usize>(
+    points: impl IntoIterator<Item = (u64, [(&'a str, f32); N])>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let mut version = vec![0x09];
     version.extend(0f64.to_le_bytes());
     bytes_field(&mut version, 3, b"brain.Event:2");
     record(&mut out, &version);
-    for (tag, points) in series {
-        for &(step, value) in points {
+    for (step, values) in points {
+        for (tag, value) in values {
             let mut item = Vec::new();
             bytes_field(&mut item, 1, tag.as_bytes());
             item.push(2 << 3 | 5);
@@ -75,7 +77,7 @@ mod tests {
 
     #[test]
     fn records_are_framed_end_to_end() {
-        let bytes = event_file(&[("loss", vec![(1, 0.5), (300, 0.25)])]);
+        let bytes = event_file([(1, [("loss", 0.5)]), (300, [("loss", 0.25)])]);
         let (mut at, mut count) = (0, 0);
         while at < bytes.len() {
             let n = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;

@@ -17,6 +17,7 @@ use crate::config::{Config, Preset};
 use crate::error::{Error, Result};
 use crate::methods::Methods;
 use crate::progress::Progress;
+use crate::run::RunDir;
 use crate::scan::Scan;
 use crate::segment::{classes, merge};
 use crate::study::{Part, Scribbles, Study};
@@ -77,7 +78,8 @@ pub struct Row {
     /// Enhancing tumour, phase 2.
     #[serde(rename = "ET", skip_serializing_if = "Option::is_none", default)]
     pub et: Option<RegionFigures>,
-    /// Wall-clock seconds of the stages this row added; absent where `evaluate.seconds` is false.
+    /// Wall-clock seconds of the stages this row added, in the process that finished them; null where
+    /// `evaluate.seconds` is false.
     pub seconds: Option<f64>,
 }
 
@@ -167,6 +169,8 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
         None => {
             let p = &config.phantom;
             let path = out.join("cohort");
+            // Before the cohort is made: nothing is put into a folder that is not ours.
+            RunDir::holds_run_of(out, config)?;
             crate::verbs::write_phantom(
                 &path,
                 p.cases,
@@ -182,7 +186,7 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
     if let Some(case) = cohort.cases.iter().find(|c| c.reference.is_none()) {
         return Err(Error::case(
             &case.id,
-            "Table 1 needs a reference segmentation for every case, found none",
+            "Table 1 needs a reference segmentation (`_seg`) for every case, found none; add it or leave the case out",
         ));
     }
     let methods = Methods::paper(config);
@@ -212,9 +216,16 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
     let table1 = Table1 { preset: preset.name().to_owned(), cohort: name, rows: found };
     run.write_json("table1.json", &table1)?;
     let evaluation = evaluation.ok_or_else(|| Error::Config("--rows: expected at least one row".into()))?;
-    run.write_json("metrics.json", &evaluation)?;
-    run.write("metrics.csv", evaluation.to_csv().as_bytes())?;
-    let figure = |phase| table.figure(rows.iter().copied().filter(|r| r.phase == phase).collect());
+    // The figures of the table's last row, which this call may have left alone; every row's predictions are there.
+    let there: Vec<RowId> = ROWS
+        .into_iter()
+        .filter(|r| table1.rows.iter().any(|row| (row.phase, row.method.as_str()) == (r.phase, r.method)))
+        .collect();
+    if there.last() == rows.last() {
+        run.write_json("metrics.json", &evaluation)?;
+        run.write("metrics.csv", evaluation.to_csv().as_bytes())?;
+    }
+    let figure = |phase| table.figure(there.iter().copied().filter(|r| r.phase == phase).collect());
     Ok(Reproduced { figure2: figure(1)?, figure3: figure(2)?, table: table1, evaluation })
 }
 
@@ -454,10 +465,12 @@ impl Experiments<'_> {
 
 /// The figures of one scan on its whole grid.
 pub(crate) fn measure(scan: &Scan, prediction: &Array3<u8>) -> Result<CaseMetrics> {
-    let reference = scan
-        .reference
-        .as_ref()
-        .ok_or_else(|| Error::case(&scan.id, "needs a reference segmentation, found none"))?;
+    let reference = scan.reference.as_ref().ok_or_else(|| {
+        Error::case(
+            &scan.id,
+            "needs a reference segmentation (`_seg`), found none; add it or leave the case out",
+        )
+    })?;
     scribseg_metrics::evaluate_case(reference.view(), prediction.view(), scan.spacing)
         .map(|m| m.named(&scan.id))
         .map_err(|e| Error::case(&scan.id, e))

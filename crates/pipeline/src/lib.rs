@@ -46,7 +46,8 @@ pub mod verbs;
 pub const MODALITIES: [&str; 4] = ["t1", "t1ce", "t2", "flair"];
 
 pub use config::{
-    Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble, Train,
+    Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble,
+    ScribbleValues, Train,
 };
 pub use error::{Error, Result};
 pub use experiments::{

@@ -23,6 +23,8 @@ pub struct Card {
     pub channels: Vec<String>,
     /// How a scan is normalised before the network.
     pub normalisation: String,
+    /// Side of the axial centre crop in mm.
+    pub crop_mm: f64,
     /// Voxel edges of the scans it was trained on in mm, `[z, y, x]`.
     pub spacing_mm: [f64; 3],
     /// Label scheme of the cohort it was trained on.
@@ -45,6 +47,7 @@ impl Card {
             channels: crate::MODALITIES.iter().map(|&c| c.to_owned()).collect(),
             normalisation: "z-score per scan and modality over voxels non-zero in any modality; background 0"
                 .into(),
+            crop_mm: config.input.crop_mm,
             spacing_mm,
             label_scheme: config.input.label_scheme.clone(),
             stage: stage.to_owned(),

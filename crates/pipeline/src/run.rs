@@ -24,6 +24,26 @@ impl RunDir {
     /// [`Error::RunDirectory`] when it is no folder, holds somebody else's files or the run of another configuration or
     /// of other inputs.
     pub fn examine(root: &Path, config: &Config, inputs: &Inputs) -> Result<()> {
+        if !Self::holds_run_of(root, config)? {
+            return Ok(());
+        }
+        let there = Self { root: root.to_owned() };
+        match inputs.difference(&there.read_json(INPUTS)?) {
+            None => Ok(()),
+            Some(difference) => Err(Error::RunDirectory {
+                path: root.to_owned(),
+                problem: format!(
+                    "holds the run of other inputs ({difference}); choose another `--out`, or remove it to train anew"
+                ),
+            }),
+        }
+    }
+
+    /// Whether `root` holds a run of `config`; `false` where there is nothing yet. Nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::RunDirectory`] when it is no folder, holds somebody else's files or the run of another configuration.
+    pub fn holds_run_of(root: &Path, config: &Config) -> Result<bool> {
         let refuse = |problem: String| Error::RunDirectory { path: root.to_owned(), problem };
         if let Some(file) = root.ancestors().find(|p| p.exists()).filter(|p| !p.is_dir()) {
             return Err(refuse(format!(
@@ -36,7 +56,7 @@ impl RunDir {
             Ok(theirs) => theirs,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let entries = match std::fs::read_dir(root) {
-                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
                     entries => entries.map_err(|e| refuse(format!("cannot be listed: {e}")))?,
                 };
                 let holds_files = entries.flatten().any(|entry| {
@@ -47,7 +67,7 @@ impl RunDir {
                     true => {
                         Err(refuse("is not empty and holds no run of ours; choose another `--out`".into()))
                     }
-                    false => Ok(()),
+                    false => Ok(false),
                 };
             }
             Err(e) => return Err(refuse(format!("{CONFIG} cannot be read: {e}"))),
@@ -63,12 +83,7 @@ impl RunDir {
                 "holds the run of another configuration ({difference}); choose another `--out` or remove it"
             )));
         }
-        if let Some(difference) = inputs.difference(&run.read_json(INPUTS)?) {
-            return Err(refuse(format!(
-                "holds the run of other inputs ({difference}); choose another `--out`, or remove it to train anew"
-            )));
-        }
-        Ok(())
+        Ok(true)
     }
 
     /// Opens `root` for `config` over `inputs`, making the folder if need be.
@@ -77,7 +92,7 @@ impl RunDir {
     /// Those of [`examine`](Self::examine), and when the folder cannot be written.
     pub fn open(root: &Path, config: &Config, inputs: &Inputs) -> Result<Self> {
         Self::examine(root, config, inputs)?;
-        std::fs::create_dir_all(root).map_err(|e| Error::RunDirectory {
+        std::fs::create_dir_all(root.join("checkpoints")).map_err(|e| Error::RunDirectory {
             path: root.to_owned(),
             problem: format!("cannot be made: {e}; choose a writable `--out`"),
         })?;

@@ -40,7 +40,10 @@ impl Scan {
         let spacing = geometry.spacing();
         let inside = brain.iter().filter(|&&b| b).count();
         if inside < 2 {
-            return Err(Error::case(&id, "expected a brain (voxels non-zero in any modality), found none"));
+            return Err(Error::case(
+                &id,
+                "expected a brain (voxels non-zero in any modality), found none; export the scan again or leave the case out",
+            ));
         }
         let mut window = [[0.0; 2]; 4];
         for (m, mut volume) in modalities.axis_iter_mut(Axis(0)).enumerate() {
@@ -142,10 +145,12 @@ impl Scan {
     /// # Errors
     /// [`Error::Case`] when the cohort brought none.
     pub fn reference_crop(&self) -> Result<Array3<u8>> {
-        let reference = self
-            .reference
-            .as_ref()
-            .ok_or_else(|| Error::case(&self.id, "needs a reference segmentation (`_seg`), found none"))?;
+        let reference = self.reference.as_ref().ok_or_else(|| {
+            Error::case(
+                &self.id,
+                "needs a reference segmentation (`_seg`), found none; add it or leave the case out",
+            )
+        })?;
         Ok(self.crop(reference.view(), 0))
     }
 

@@ -142,8 +142,12 @@ impl<'a> Study<'a> {
             })
             .collect::<Result<_>>()?;
         progress.end();
+        let other_pixels = |a: &Scan, b: &Scan| {
+            let off = |axis: usize| (a.spacing[axis] / b.spacing[axis] - 1.0).abs() >= 1e-3;
+            a.crop_size() != b.crop_size() || off(1) || off(2)
+        };
         if let Some((first, other)) =
-            scans.first().and_then(|f| scans.iter().find(|s| s.crop_size() != f.crop_size()).map(|o| (f, o)))
+            scans.first().and_then(|f| scans.iter().find(|s| other_pixels(s, f)).map(|o| (f, o)))
         {
             return Err(Error::case(
                 &other.id,
@@ -160,7 +164,13 @@ impl<'a> Study<'a> {
         let presence = presence_of(cohort, presence, &train, progress)?;
         let given = match folder {
             Some(folder) => {
-                Some(train.par_iter().map(|s| scribble_of(folder, s)).collect::<Result<Vec<_>>>()?)
+                let values = config.input.scribble_values.mapping()?;
+                // Of held-out scans those that are there are looked at too: a fault does not depend on the split.
+                let there = |s: &&Arc<Scan>| companion(folder, &s.id, "scribble").is_file();
+                test.par_iter()
+                    .filter(there)
+                    .try_for_each(|s| scribble_of(folder, s, &values).map(|_| ()))?;
+                Some(train.par_iter().map(|s| scribble_of(folder, s, &values)).collect::<Result<Vec<_>>>()?)
             }
             None => {
                 progress.log("no --scribbles: scribbles are simulated from the reference segmentations");
@@ -334,7 +344,7 @@ impl<'a> Study<'a> {
 }
 
 /// A user's scribble on a scan's crop: 0 unknown, 1 tumour, 2 healthy, some of each inside the brain.
-pub(crate) fn scribble_of(folder: &Path, scan: &Scan) -> Result<Array3<u8>> {
+pub(crate) fn scribble_of(folder: &Path, scan: &Scan, values: &ScribbleMapping) -> Result<Array3<u8>> {
     let path = companion(folder, &scan.id, "scribble");
     let refuse = |problem: String| Error::Cohort { path: path.clone(), problem };
     if !path.is_file() {
@@ -343,12 +353,13 @@ pub(crate) fn scribble_of(folder: &Path, scan: &Scan) -> Result<Array3<u8>> {
             scan.id
         )));
     }
-    let whole = scribseg_io::read_scribble(&path, &scan.geometry, &ScribbleMapping::default())?;
+    let whole = scribseg_io::read_scribble(&path, &scan.geometry, values)?;
     let scribble = scan.crop(whole.view(), 0);
-    for (value, what) in [(1, "the tumour"), (2, "healthy tissue")] {
-        if !Zip::from(&scribble).and(&scan.brain).any(|&s, &inside| s == value && inside) {
+    for (code, what) in [(1, "the tumour"), (2, "healthy tissue")] {
+        if !Zip::from(&scribble).and(&scan.brain).any(|&s, &inside| s == code && inside) {
             return Err(refuse(format!(
-                "expected a scribble on {what} (value {value}) inside the brain, found none; draw one, or leave the case out"
+                "expected a scribble on {what} (value {}) inside the brain, found none; draw one, or leave the case out",
+                values.values_of(code)
             )));
         }
     }
@@ -393,7 +404,10 @@ fn presence_of(
     let table = given.map(Path::to_owned).or_else(|| own.is_file().then_some(own));
     if let Some(path) = table {
         progress.log(&format!("presence labels from {}", path.display()));
-        let found = PresenceTable::read(&path)?.for_cases(scans.iter().map(|s| s.id.as_str()))?;
+        let table = PresenceTable::read(&path)?;
+        // All cases, not the training ones alone: what is refused does not depend on the split.
+        table.for_cases(cohort.cases.iter().map(|c| c.id.as_str()))?;
+        let found = table.for_cases(scans.iter().map(|s| s.id.as_str()))?;
         for (scan, presence) in scans.iter().zip(&found) {
             for contradiction in contradictions(scan.reference.as_ref(), *presence) {
                 progress.log(&format!("{}: {} {contradiction}", path.display(), scan.id));

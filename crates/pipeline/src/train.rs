@@ -182,7 +182,7 @@ impl Trainer<'_> {
             }
             self.progress.advance(done as u64, &format!("loss {value:.4} crf {pairwise:.4}"));
             if done % self.config.train.checkpoint_every == 0 && done < iterations {
-                self.save(&checkpoint, &weights, &optimizer, done, sums, &curves)?;
+                self.save(stage.name, &checkpoint, &weights, &optimizer, done, sums, &curves)?;
             }
         }
         self.progress.end();
@@ -198,6 +198,7 @@ impl Trainer<'_> {
 
     fn save(
         &self,
+        stage: &str,
         file: &str,
         weights: &VarMap,
         optimizer: &Sgd,
@@ -211,6 +212,7 @@ impl Trainer<'_> {
             model::tensors(weights).into_iter().map(|(n, t)| (format!("weight/{n}"), t)).collect();
         let state = optimizer.state().map_err(|e| Error::Network(e.to_string()))?;
         tensors.extend(state.into_iter().map(|(n, t)| (format!("momentum/{n}"), t)));
+        self.write_events(stage, curves)?;
         let record = Checkpoint { iteration, sums, curves: curves.clone(), config_hash: self.config.hash() };
         model::write(&path, &tensors, &record)
     }
@@ -241,14 +243,22 @@ impl Trainer<'_> {
         Ok((record.iteration, record.sums, record.curves, momentum))
     }
 
+    /// The training curves so far, for TensorBoard.
+    fn write_events(&self, stage: &str, curves: &Curves) -> Result<()> {
+        let points = (curves.iteration.iter().enumerate()).map(|(i, &iteration)| {
+            let values = [
+                ("loss/partial_cross_entropy", curves.cross_entropy[i]),
+                ("loss/crf", curves.crf[i]),
+                ("learning_rate", curves.learning_rate[i]),
+            ];
+            (iteration, values)
+        });
+        let file = format!("events/{stage}/events.out.tfevents.0.scribseg");
+        self.run.write(&file, &event_file(points))
+    }
+
     fn finish(&self, stage: &Stage<'_>, target: &str, weights: &VarMap, curves: &Curves) -> Result<()> {
-        let series = |values: &[f32]| curves.iteration.iter().copied().zip(values.iter().copied()).collect();
-        let events = event_file(&[
-            ("loss/partial_cross_entropy", series(&curves.cross_entropy)),
-            ("loss/crf", series(&curves.crf)),
-            ("learning_rate", series(&curves.learning_rate)),
-        ]);
-        self.run.write(&format!("events/{}/events.out.tfevents.0.scribseg", stage.name), &events)?;
+        self.write_events(stage.name, curves)?;
         self.run.write_json(&format!("curves/{}.json", stage.name), curves)?;
         let path = self.run.path(target);
         self.run.make_parent(&path)?;

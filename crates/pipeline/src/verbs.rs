@@ -190,6 +190,7 @@ pub fn scribble_cohort(
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
     let cohort = open_cohort(cohort, config)?;
+    references_there(&cohort, "to simulate scribbles from")?;
     spare_foreign_files(&cohort, out, "scribble")?;
     make_folder(out)?;
     let each = Each { cohort: &cohort, what: "scribble", config, stride: 1, references: true };
@@ -217,9 +218,10 @@ pub fn propagate_cohort(
     spare_foreign_files(&cohort, out, "weak")?;
     make_folder(out)?;
     let methods = Methods::paper(config);
+    let values = config.input.scribble_values.mapping()?;
     let each = Each { cohort: &cohort, what: "propagate", config, stride: 1, references: false };
     each_case(each, progress, |_, scan| {
-        let weak = methods.seeds.expand(&scan, scribble_of(scribbles, &scan)?.view())?;
+        let weak = methods.seeds.expand(&scan, scribble_of(scribbles, &scan, &values)?.view())?;
         let path = result_path(out, &scan.id, "weak");
         scribseg_io::write_labels(&path, scan.uncrop(weak.view(), 0).view(), &scan.geometry)?;
         Ok(path)
@@ -236,19 +238,41 @@ fn all_there(cohort: &Cohort, folder: &Path, kind: &str) -> Result<()> {
         Some(first) => Err(Error::Cohort {
             path: path(first),
             problem: format!(
-                "expected a file `<case>_{kind}.nii.gz` for every case, found none for {} of {} ({}{}); add them, or leave the cases out",
+                "expected a file `<case>_{kind}.nii.gz` for every case, found none for {} of {} ({}); add them, or leave the cases out",
                 missing.len(),
                 cohort.cases.len(),
-                missing[..missing.len().min(8)].join(", "),
-                if missing.len() > 8 { ", …" } else { "" }
+                named(&missing)
             ),
         }),
     }
 }
 
+/// An error unless every case has a reference: to be told before the first is worked on.
+fn references_there(cohort: &Cohort, why: &str) -> Result<()> {
+    let missing: Vec<&str> =
+        cohort.cases.iter().filter(|c| c.reference.is_none()).map(|c| c.id.as_str()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Cohort {
+        path: cohort.root.clone(),
+        problem: format!(
+            "expected a reference `<case>_seg.nii.gz` for every case {why}, found none for {} of {} ({}); add them, or leave the cases out",
+            missing.len(),
+            cohort.cases.len(),
+            named(&missing)
+        ),
+    })
+}
+
+/// The first names of a list.
+fn named(names: &[&str]) -> String {
+    format!("{}{}", names[..names.len().min(8)].join(", "), if names.len() > 8 { ", …" } else { "" })
+}
+
 /// Where `cluster` takes the whole tumours from.
 pub enum Masks {
-    /// `<case>_wt.nii.gz`, non-zero inside.
+    /// `<case>_wt.nii.gz`, 0 outside, 1 inside.
     Folder(PathBuf),
     /// The reference.
     Reference,
@@ -278,8 +302,9 @@ pub fn cluster_cohort(
     progress: &dyn Progress,
 ) -> Result<Clustered> {
     let cohort = open_cohort(cohort, config)?;
-    if let Masks::Folder(folder) = masks {
-        all_there(&cohort, folder, "wt")?;
+    match masks {
+        Masks::Folder(folder) => all_there(&cohort, folder, "wt")?,
+        Masks::Reference => references_there(&cohort, "for `--masks reference`")?,
     }
     spare_foreign_files(&cohort, out, "seg")?;
     let own = cohort.root.join("participants.tsv");
@@ -290,6 +315,7 @@ pub fn cluster_cohort(
             Some(table)
         }
         None => {
+            references_there(&cohort, "or a presence table (`--presence TSV`)")?;
             progress.log("no presence table: presence labels derived from the reference segmentations");
             None
         }
@@ -368,6 +394,15 @@ pub fn predict(
                 ),
             });
         }
+        card.config
+            .validate()
+            .and_then(|()| Methods::paper(&card.config).network.load(outputs, &weights, device).map(|_| ()))
+            .map_err(|e| Error::Model {
+                path,
+                problem: format!(
+                    "does not fit the network its card describes ({e}); take the file of a finished `fit`"
+                ),
+            })?;
         Ok((weights, card))
     };
     let (wt, card) = read("wt", 2)?;

@@ -48,7 +48,10 @@ impl CpuPath {
     pub fn detect() -> Result<Self> {
         static CHOICE: OnceLock<std::result::Result<CpuPath, (String, &'static str)>> = OnceLock::new();
         CHOICE
-            .get_or_init(|| parse(std::env::var("SCRIBSEG_CPU").unwrap_or_default(), Self::is_available))
+            .get_or_init(|| {
+                let requested = std::env::var_os("SCRIBSEG_CPU").unwrap_or_default();
+                parse(requested.to_string_lossy().into_owned(), Self::is_available)
+            })
             .clone()
             .map_err(|(requested, reason)| Error::CpuPath { requested, reason })
     }

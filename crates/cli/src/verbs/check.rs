@@ -24,6 +24,7 @@ struct Report<'a> {
 
 pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome> {
     let config = arguments.settings.config(PresetName::Paper)?;
+    let values = config.input.scribble_values.mapping()?;
     let scheme: LabelScheme = config.input.label_scheme.parse()?;
     let cohort = Cohort::open(&arguments.cohort, None)?.with_scheme(scheme);
     progress.stage(
@@ -61,7 +62,9 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
                 if let Ok(mut voxels) = voxels.lock() {
                     voxels.insert(case.id.clone(), scan.spacing);
                 }
-                faults.extend(arguments.scribbles.iter().filter_map(|folder| scribble(case, folder, &scan)));
+                faults.extend(
+                    arguments.scribbles.iter().filter_map(|folder| scribble(case, folder, &scan, &values)),
+                );
             }
         }
         faults
@@ -119,18 +122,18 @@ fn fault(case: &str, error: &scribseg_io::Error, file: PathBuf) -> Fault {
 }
 
 /// A scribble on its scan's grid with some of each kind inside the brain.
-fn scribble(case: &Case, folder: &Path, scan: &Scan) -> Option<Fault> {
+fn scribble(case: &Case, folder: &Path, scan: &Scan, values: &ScribbleMapping) -> Option<Fault> {
     let path = scribseg_io::companion(folder, &case.id, "scribble");
-    let labels = match scribseg_io::read_scribble(&path, &scan.geometry, &ScribbleMapping::default()) {
+    let labels = match scribseg_io::read_scribble(&path, &scan.geometry, values) {
         Err(error) => return Some(fault(&case.id, &error, path)),
         Ok(labels) => scan.crop(labels.view(), 0),
     };
-    let inside = |value: u8| labels.iter().zip(&scan.brain).any(|(&v, &brain)| brain && v == value);
-    let lacking = [(1, "tumour"), (2, "healthy tissue")].into_iter().find(|&(value, _)| !inside(value));
-    lacking.map(|(value, what)| Fault {
+    let inside = |code: u8| labels.iter().zip(&scan.brain).any(|(&v, &brain)| brain && v == code);
+    let lacking = [(1, "tumour"), (2, "healthy tissue")].into_iter().find(|&(code, _)| !inside(code));
+    lacking.map(|(code, what)| Fault {
         case: case.id.clone(),
         file: path,
-        expected: format!("a scribble on {what} ({value}) inside the brain"),
+        expected: format!("a scribble on {what} ({}) inside the brain", values.values_of(code)),
         found: "none".into(),
         hint: "draw one, or leave the case out".into(),
     })

@@ -1,6 +1,8 @@
 //! `evaluate`: figures of a folder of segmentations.
 
-use anyhow::{Context, Result};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use scribseg_metrics::EmptyPolicy;
 use scribseg_pipeline::{Progress, verbs};
 
@@ -17,10 +19,31 @@ pub(crate) fn run(arguments: &Evaluate, progress: &dyn Progress) -> Result<Outco
     let found = verbs::evaluate(&arguments.reference, &arguments.prediction, policy, &config, progress)?;
     let json = serde_json::to_string_pretty(&found)? + "\n";
     let out = arguments.out.as_ref().unwrap_or(&arguments.prediction);
+    spare_foreign_files(out)?;
     std::fs::create_dir_all(out)
         .with_context(|| format!("{}: cannot be made; choose a writable --out", out.display()))?;
     scribseg_io::write_atomic(out.join("metrics.csv"), found.to_csv().as_bytes())?;
     scribseg_io::write_atomic(out.join("metrics.json"), json.as_bytes())?;
     print(&if arguments.json { json } else { tables::evaluation(&found) })?;
     Ok(Outcome::Done)
+}
+
+/// An error if `metrics.json` or `metrics.csv` are there and none of ours.
+fn spare_foreign_files(out: &Path) -> Result<()> {
+    let ours = |text: &str| {
+        serde_json::from_str::<serde_json::Value>(text).is_ok_and(|v| v.get("empty_policy").is_some())
+    };
+    let (json, csv) = (out.join("metrics.json"), out.join("metrics.csv"));
+    let foreign = match std::fs::read_to_string(&json) {
+        Ok(text) => (!ours(&text)).then_some(json),
+        Err(_) if json.exists() => Some(json),
+        Err(_) => csv.exists().then_some(csv),
+    };
+    if let Some(file) = foreign {
+        bail!(
+            "{}: was not written by scribseg and would be replaced; choose another --out, or move the file away",
+            file.display()
+        );
+    }
+    Ok(())
 }

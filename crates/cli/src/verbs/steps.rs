@@ -49,7 +49,7 @@ pub(crate) fn cluster(arguments: &Cluster, progress: &dyn Progress) -> Result<Ou
     match (&done.metrics, evaluate) {
         (None, true) => {
             return Err(anyhow::anyhow!(
-                "{}: --evaluate needs reference segmentations, found none",
+                "{}: --evaluate needs reference segmentations (`<case>_seg.nii.gz`), found none; add them, or leave --evaluate out",
                 cohort.display()
             ));
         }

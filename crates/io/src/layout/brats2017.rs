@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Suffixes of files that belong to a case but do not make one.
-const COMPANIONS: [&str; 2] = ["scribble", "wt"];
+const COMPANIONS: [&str; 3] = ["scribble", "weak", "wt"];
 
 /// What a folder was found to hold.
 pub(crate) struct Found {

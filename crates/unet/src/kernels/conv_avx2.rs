@@ -249,6 +249,7 @@ fn weight_block(
     ins: Range<usize>,
     images: Range<usize>,
 ) -> Vec<f32> {
+    assert!(crate::CpuPath::Avx2.is_available());
     const SUMS: usize = OUT * WIDE * LANES;
     let (plane, stride) = (d.plane(), d.w + 1);
     // Large planes: some rows at a time. Small planes: several images in one line, a row of zeros between two, so that
@@ -291,7 +292,7 @@ fn weight_block(
                 let g: [&[f32]; OUT] = std::array::from_fn(own);
                 for x in x.chunks_exact(x_length) {
                     for (row, sums) in (0..3).zip(&mut sums) {
-                        // SAFETY: AVX2 and FMA are there, as asserted by the caller; `x` is longer than a line of the gradient by two
+                        // SAFETY: AVX2 and FMA are there, as asserted; `x` is longer than a line of the gradient by two
                         // rows and two values, and `sums` has 12 vectors.
                         unsafe { weight_pass(&x[row * stride..], g, sums) };
                     }

@@ -22,7 +22,7 @@ fn close(what: &str, found: &[f32], expected: &[f64]) {
 }
 
 /// (dims of the input, output channels): odd sizes, single pixels, channel counts off every block size.
-const SHAPES: [(usize, usize, usize, usize, usize); 11] = [
+const SHAPES: [(usize, usize, usize, usize, usize); 13] = [
     (1, 1, 1, 1, 1),
     (2, 3, 5, 6, 6),
     (1, 4, 8, 5, 7),
@@ -34,6 +34,9 @@ const SHAPES: [(usize, usize, usize, usize, usize); 11] = [
     (2, 2, 3, 1, 40),
     (2, 2, 3, 40, 1),
     (1, 5, 8, 49, 51),
+    // Several images in one line, and a row longer than a line.
+    (24, 2, 5, 20, 20),
+    (1, 2, 3, 3, 1100),
 ];
 
 fn naive_conv(x: &[f32], weight: &[f32], d: Dims, outputs: usize) -> Vec<f64> {
