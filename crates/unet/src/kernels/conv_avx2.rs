@@ -74,7 +74,8 @@ pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, ou
     assert_eq!(out.len(), d.channels(outputs).len());
     let packed = pack(weight, outputs, d.c);
     let (plane, stride) = (d.plane(), d.w + 1);
-    let band = (SCRATCH / (d.c * stride)).clamp(1, d.h.div_ceil(2).max(8)).min(d.h);
+    // Two bands at least, so that a few images occupy more threads than there are images.
+    let band = even(d.h, (SCRATCH / (d.c * stride)).min(d.h.div_ceil(2).max(8)));
     let bands = d.h.div_ceil(band);
     let shared = Shared(out.as_mut_ptr());
     (0..d.n * bands).into_par_iter().for_each_init(Vec::new, |scratch, task| {
@@ -156,22 +157,72 @@ unsafe fn forward_tile(
     for lines in lines.chunks(IN * length) {
         let channels = lines.len() / length;
         for k in 0..TAPS {
-            let mut x = lines.as_ptr().wrapping_add(start + k / 3 * stride + k % 3);
+            let x = lines.as_ptr().wrapping_add(start + k / 3 * stride + k % 3);
             let (own, rest) = weights.split_at(channels * OUT);
             weights = rest;
-            for w in own.chunks_exact(OUT) {
-                for (v, x) in [x, x.wrapping_add(LANES), x.wrapping_add(2 * LANES)].into_iter().enumerate() {
-                    // SAFETY: the last value read is at start + 24 + 2 · stride + 1 at most, inside this line.
-                    let x = unsafe { _mm256_loadu_ps(x) };
-                    for (acc, &w) in acc.iter_mut().zip(w) {
-                        acc[v] = _mm256_fmadd_ps(x, _mm256_set1_ps(w), acc[v]);
-                    }
-                }
-                x = x.wrapping_add(length);
-            }
+            // SAFETY: the last value read of a line is at start + 24 + 2 · stride + 1 at most, inside it, and `own` has 4 weights a line.
+            unsafe { multiply_add(&mut acc, x, length, own.as_ptr(), channels) };
         }
     }
     acc
+}
+
+/// acc[o][v] += Σ_i weight[i][o] · x[i · pitch + 8 v ..][..8], over `count` ≥ 1 lines.
+///
+/// In assembly, for the accumulators, three vectors of the input and a weight are all 16 registers, and the compiler, which
+/// loads the next weight too early, spills them.
+///
+/// # Safety
+/// 24 values of every line and 4 · `count` weights must be valid for reading.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn multiply_add(
+    acc: &mut [[__m256; WIDE]; OUT],
+    x: *const f32,
+    pitch: usize,
+    weight: *const f32,
+    count: usize,
+) {
+    let [[a0, a1, a2], [b0, b1, b2], [c0, c1, c2], [d0, d1, d2]] = acc;
+    // SAFETY: reads what the caller promises and nothing else; writes registers that are declared; `count` is at least 1.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            "vmovups {x0}, [{x}]",
+            "vmovups {x1}, [{x} + 32]",
+            "vmovups {x2}, [{x} + 64]",
+            "vbroadcastss {w}, [{weight}]",
+            "vfmadd231ps {a0}, {x0}, {w}",
+            "vfmadd231ps {a1}, {x1}, {w}",
+            "vfmadd231ps {a2}, {x2}, {w}",
+            "vbroadcastss {w}, [{weight} + 4]",
+            "vfmadd231ps {b0}, {x0}, {w}",
+            "vfmadd231ps {b1}, {x1}, {w}",
+            "vfmadd231ps {b2}, {x2}, {w}",
+            "vbroadcastss {w}, [{weight} + 8]",
+            "vfmadd231ps {c0}, {x0}, {w}",
+            "vfmadd231ps {c1}, {x1}, {w}",
+            "vfmadd231ps {c2}, {x2}, {w}",
+            "vbroadcastss {w}, [{weight} + 12]",
+            "vfmadd231ps {d0}, {x0}, {w}",
+            "vfmadd231ps {d1}, {x1}, {w}",
+            "vfmadd231ps {d2}, {x2}, {w}",
+            "add {x}, {pitch}",
+            "add {weight}, 16",
+            "dec {count}",
+            "jnz 2b",
+            x = inout(reg) x => _,
+            weight = inout(reg) weight => _,
+            count = inout(reg) count => _,
+            pitch = in(reg) pitch * size_of::<f32>(),
+            x0 = out(ymm_reg) _, x1 = out(ymm_reg) _, x2 = out(ymm_reg) _, w = out(ymm_reg) _,
+            a0 = inout(ymm_reg) *a0, a1 = inout(ymm_reg) *a1, a2 = inout(ymm_reg) *a2,
+            b0 = inout(ymm_reg) *b0, b1 = inout(ymm_reg) *b1, b2 = inout(ymm_reg) *b2,
+            c0 = inout(ymm_reg) *c0, c1 = inout(ymm_reg) *c1, c2 = inout(ymm_reg) *c2,
+            d0 = inout(ymm_reg) *d0, d1 = inout(ymm_reg) *d1, d2 = inout(ymm_reg) *d2,
+            options(nostack, readonly),
+        );
+    }
 }
 
 /// Writes those of 8 values of a line that are pixels, the first being column `x` of the first of `rows` rows left of `w`
@@ -239,6 +290,11 @@ pub(super) fn weight_gradient(input: &[f32], d_out: &[f32], d: Dims, outputs: us
     });
 }
 
+/// The size of parts of a whole, `most` each or as many as one, that differ least.
+fn even(whole: usize, most: usize) -> usize {
+    whole.div_ceil(whole.div_ceil(most.max(1)))
+}
+
 /// Gradients `[outputs / 4][inputs][3 rows][4 outputs][3 columns]` of a block of kernels over some images.
 fn weight_block(
     input: &[f32],
@@ -254,9 +310,11 @@ fn weight_block(
     let (plane, stride) = (d.plane(), d.w + 1);
     // Large planes: some rows at a time. Small planes: several images in one line, a row of zeros between two, so that
     // loading and storing the sums stays rare.
-    let band = (GRADIENT_LINE / stride).clamp(1, d.h);
-    let together =
-        if band < d.h { 1 } else { (GRADIENT_LINE / ((d.h + 1) * stride)).clamp(1, images.len().max(1)) };
+    let band = even(d.h, GRADIENT_LINE / stride);
+    let together = match band < d.h {
+        true => 1,
+        false => even(images.len().max(1), GRADIENT_LINE / ((d.h + 1) * stride)),
+    };
     let most = if together == 1 { band } else { together * (d.h + 1) };
     let g_length = (most * stride).next_multiple_of(LANES);
     let x_length = g_length + 2 * stride + 2;
