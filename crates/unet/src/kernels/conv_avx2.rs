@@ -6,6 +6,7 @@
 
 use super::Dims;
 use super::conv::TAPS;
+use super::conv_tiles::{IN, Shared, pack};
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -18,27 +19,12 @@ const OUT: usize = 4;
 const WIDE: usize = 3;
 /// Values of the lines of one task, some 256 KB: half of a small second-level cache.
 const SCRATCH: usize = 65_536;
-/// Input channels that share one walk over the taps, few enough for their rows to stay in the first-level cache.
-const IN: usize = 8;
 /// Input channels of one task of the weight gradient.
 const GRADIENT_IN: usize = 16;
 /// Output channels of one task of the weight gradient.
 const GRADIENT_OUT: usize = 32;
 /// Values of a line of the weight gradient: five of them stay in the first-level cache.
 const GRADIENT_LINE: usize = 1_024;
-
-/// A pointer that the tasks of one parallel loop share; each writes its own part.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: the tasks of `forward` write disjoint ranges through it and none reads.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-impl Shared {
-    fn at(&self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
 
 /// Copies rows of an `h` × `w` plane, which may begin at −1 and end at `h` + 1, into the rows of a zeroed line.
 fn copy_rows(plane: &[f32], w: usize, rows: Range<isize>, line: &mut [f32]) {
@@ -51,28 +37,11 @@ fn copy_rows(plane: &[f32], w: usize, rows: Range<isize>, line: &mut [f32]) {
     }
 }
 
-/// `[O, I, 9]` → `[O / 4][I / 8][9][8 (fewer in the last) inputs][4 outputs]`, zero for outputs beyond the last.
-fn pack(weight: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
-    let mut packed = vec![0f32; outputs.div_ceil(OUT) * inputs * TAPS * OUT];
-    for o in 0..outputs {
-        let base = o / OUT * inputs * TAPS * OUT;
-        for i in 0..inputs {
-            let first = i / IN * IN;
-            let count = (inputs - first).min(IN);
-            for k in 0..TAPS {
-                let at = base + (first * TAPS + k * count + i - first) * OUT + o % OUT;
-                packed[at] = weight[(o * inputs + i) * TAPS + k];
-            }
-        }
-    }
-    packed
-}
-
 pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, out: &mut [f32]) {
     assert!(crate::CpuPath::Avx2.is_available());
     assert_eq!(input.len(), d.len());
     assert_eq!(out.len(), d.channels(outputs).len());
-    let packed = pack(weight, outputs, d.c);
+    let packed = pack::<OUT>(weight, outputs, d.c);
     let (plane, stride) = (d.plane(), d.w + 1);
     // Two bands at least, so that a few images occupy more threads than there are images.
     let band = even(d.h, (SCRATCH / (d.c * stride)).min(d.h.div_ceil(2).max(8)));

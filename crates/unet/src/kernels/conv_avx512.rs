@@ -6,6 +6,7 @@
 
 use super::Dims;
 use super::conv::{TAPS, offset};
+use super::conv_tiles::{IN, Shared, pack};
 use crate::init::lock;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
@@ -17,8 +18,6 @@ const LANES: usize = 16;
 const OUT: usize = 8;
 /// Vectors of a tile: 8 × 3 accumulators fill 24 of the 32 registers.
 const WIDE: usize = 3;
-/// Input channels that share one walk over the taps, few enough for their rows to stay in the first-level cache.
-const IN: usize = 8;
 /// Input channels of one task of the weight gradient.
 const GRADIENT_IN: usize = 16;
 /// Vectors of one pass of the weight gradient: eight planes of them stay in the nearest caches.
@@ -77,42 +76,12 @@ fn inside(plane: usize, v: usize) -> u16 {
     }
 }
 
-/// A pointer that the tasks of one parallel loop share; each writes its own part.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-// SAFETY: the tasks of `forward` write disjoint ranges through it and none reads.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-impl Shared {
-    fn at(&self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-/// `[O, I, 9]` → `[O / 8][I / 8][9][8 (fewer in the last) inputs][8 outputs]`, zero for outputs beyond the last.
-fn pack(weight: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
-    let mut packed = vec![0f32; outputs.div_ceil(OUT) * inputs * TAPS * OUT];
-    for o in 0..outputs {
-        let base = o / OUT * inputs * TAPS * OUT;
-        for i in 0..inputs {
-            let first = i / IN * IN;
-            let count = (inputs - first).min(IN);
-            for k in 0..TAPS {
-                let at = base + (first * TAPS + k * count + i - first) * OUT + o % OUT;
-                packed[at] = weight[(o * inputs + i) * TAPS + k];
-            }
-        }
-    }
-    packed
-}
-
 pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, out: &mut [f32]) {
     assert!(crate::CpuPath::Avx512.is_available());
     assert_eq!(input.len(), d.len());
     assert_eq!(out.len(), d.channels(outputs).len());
     let masks = Masks::of(d.h, d.w);
-    let packed = pack(weight, outputs, d.c);
+    let packed = pack::<OUT>(weight, outputs, d.c);
     let plane = d.plane();
     let tiles = plane.div_ceil(WIDE * LANES);
     // A band of tiles whose input stays in the second-level cache while every block of outputs reads it.

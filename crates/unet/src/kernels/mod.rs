@@ -11,6 +11,8 @@ mod conv_avx2;
 #[cfg(target_arch = "x86_64")]
 mod conv_avx512;
 mod conv_portable;
+#[cfg(target_arch = "x86_64")]
+mod conv_tiles;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub(crate) mod resample;
