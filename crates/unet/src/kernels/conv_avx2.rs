@@ -136,7 +136,7 @@ unsafe fn forward_tile(
     acc
 }
 
-/// acc[o][v] += Σ_i weight[i][o] · x[i · pitch + 8 v ..][..8], over `count` ≥ 1 lines.
+/// `acc[o][v] += Σ_i weight[i][o] · x[i · pitch + 8 v ..][..8]`, over `count` ≥ 1 lines.
 ///
 /// In assembly, for the accumulators, three vectors of the input and a weight are all 16 registers, and the compiler, which
 /// loads the next weight too early, spills them.
