@@ -178,6 +178,9 @@ fn stages(run: &Path) -> Result<Vec<report::Stage>> {
                     .collect(),
             };
             let mut drawn = vec![curve("partial cross-entropy", &curves.cross_entropy)];
+            if curves.dice.iter().any(|v| *v != 0.0) {
+                drawn.push(curve("soft Dice loss, weighted", &curves.dice));
+            }
             if curves.crf.iter().any(|v| *v != 0.0) {
                 drawn.push(curve("CRF loss, weighted", &curves.crf));
             }

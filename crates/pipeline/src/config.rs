@@ -204,6 +204,8 @@ section! {
         momentum: f64 = 0.9,
         /// Weight decay of SGD.
         weight_decay: f64 = 0.0,
+        /// Weight of the soft Dice loss beside cross-entropy where reference masks train (the rows Full); 0 leaves it out.
+        full_dice: f64 = 0.0,
         /// Part of each batch drawn from slices with tumour labels; 0 draws all labelled slices alike.
         tumour_fraction: f64 = 0.0,
         /// Iterations between checkpoints.
@@ -381,6 +383,7 @@ impl Config {
         range("train.learning_rate", self.train.learning_rate, 1e-12, 10.0)?;
         range("train.momentum", self.train.momentum, 0.0, 0.9999)?;
         range("train.weight_decay", self.train.weight_decay, 0.0, 1.0)?;
+        range("train.full_dice", self.train.full_dice, 0.0, 1e3)?;
         range("train.tumour_fraction", self.train.tumour_fraction, 0.0, 1.0)?;
         range("train.checkpoint_every", self.train.checkpoint_every as f64, 1.0, 1e9)?;
         for (name, phase) in [("wt", &self.wt), ("sub", &self.sub)] {

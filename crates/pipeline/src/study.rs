@@ -63,8 +63,8 @@ pub(crate) enum Part {
     Supervised,
     /// The second: eq. 1 with the CRF loss.
     Crf,
-    /// Full reference masks, the upper bound: eq. 1 alone for as many iterations as both parts together, so that no
-    /// row trains longer than the one it is measured against.
+    /// Full reference masks, the upper bound: eq. 1, with soft Dice if the configuration says so, for as many
+    /// iterations as both parts together, so that no row trains longer than the one it is measured against.
     Full,
 }
 
@@ -310,6 +310,7 @@ impl<'a> Study<'a> {
             supervision,
             phase,
             iterations: part.iterations(phase),
+            dice: if part == Part::Full { self.config.train.full_dice } else { 0.0 },
             crf_channels: (part == Part::Crf).then_some(channels),
         })
     }

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use candle_nn::VarMap;
 use rayon::prelude::*;
 use scribseg_crf_kernels::{LossForm, PairwiseKernel, crf_loss};
-use scribseg_unet::{Sgd, partial_cross_entropy, softmax};
+use scribseg_unet::{Sgd, partial_cross_entropy, soft_dice, softmax};
 use serde::{Deserialize, Serialize};
 
 use crate::batches::{Batch, Sampler, SliceId, Supervision, derived_seed};
@@ -44,6 +44,8 @@ pub struct Stage<'a> {
     pub phase: &'a Phase,
     /// Iterations, over which the learning rate falls to 0.
     pub iterations: usize,
+    /// Weight of the soft Dice loss on the strong labels, for stages whose strong labels are full masks; 0 leaves it out.
+    pub dice: f64,
     /// Channels of the CRF's features; without them the stage trains on eq. 1 alone.
     pub crf_channels: Option<[usize; 3]>,
 }
@@ -55,6 +57,8 @@ pub struct Curves {
     pub iteration: Vec<u64>,
     /// Mean partial cross-entropy since the last point.
     pub cross_entropy: Vec<f32>,
+    /// Mean weighted soft Dice loss since the last point; 0 in stages without.
+    pub dice: Vec<f32>,
     /// Mean α-weighted CRF loss since the last point; 0 in stages without.
     pub crf: Vec<f32>,
     /// Learning rate.
@@ -64,7 +68,7 @@ pub struct Curves {
 #[derive(Serialize, Deserialize)]
 struct Checkpoint {
     iteration: usize,
-    sums: [f64; 2],
+    sums: [f64; 3],
     curves: Curves,
     config_hash: String,
 }
@@ -125,7 +129,7 @@ impl Trainer<'_> {
         let checkpoint = format!("checkpoints/{}.safetensors", stage.name);
         let mut optimizer = Sgd::new(&weights, self.config.train.momentum, self.config.train.weight_decay)
             .map_err(|e| Error::Network(e.to_string()))?;
-        let (mut from, mut sums, mut curves) = (0, [0.0; 2], Curves::default());
+        let (mut from, mut sums, mut curves) = (0, [0.0; 3], Curves::default());
         if self.run.has(&checkpoint) {
             let state;
             (from, sums, curves, state) = self.resume(&checkpoint, &weights)?;
@@ -148,39 +152,47 @@ impl Trainer<'_> {
             let logits = network.logits(&batch.images, true)?;
             let supervised = partial_cross_entropy(&logits, &batch.strong, &batch.weak, stage.phase.lambda)
                 .map_err(|e| Error::Network(e.to_string()))?;
-            let (loss, pairwise) = match kernels.batch(&slices)? {
-                None => (supervised.clone(), 0.0),
-                Some((kernels, weight)) => {
-                    let y = softmax(&logits).map_err(|e| Error::Network(e.to_string()))?;
-                    let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
-                    let crf = (crf * weight)?;
-                    let value = crf.to_scalar::<f32>()?;
-                    ((&supervised + crf)?, value)
-                }
-            };
             let value = supervised.to_scalar::<f32>()?;
-            if !(value + pairwise).is_finite() {
+            let (mut loss, mut overlap, mut pairwise) = (supervised, 0.0, 0.0);
+            if stage.dice > 0.0 {
+                let dice = softmax(&logits)
+                    .and_then(|y| soft_dice(&y, &batch.strong))
+                    .map_err(|e| Error::Network(e.to_string()))?;
+                let dice = (dice * stage.dice)?;
+                overlap = dice.to_scalar::<f32>()?;
+                loss = (loss + dice)?;
+            }
+            if let Some((kernels, weight)) = kernels.batch(&slices)? {
+                let y = softmax(&logits).map_err(|e| Error::Network(e.to_string()))?;
+                let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
+                let crf = (crf * weight)?;
+                pairwise = crf.to_scalar::<f32>()?;
+                loss = (loss + crf)?;
+            }
+            if !(value + overlap + pairwise).is_finite() {
                 return Err(Error::Diverged {
                     stage: stage.name.to_owned(),
                     iteration,
-                    loss: value + pairwise,
+                    loss: value + overlap + pairwise,
                     learning_rate: rate,
                 });
             }
             let gradients = loss.backward()?;
             optimizer.step(&gradients, rate).map_err(|e| Error::Network(e.to_string()))?;
             sums[0] += f64::from(value);
-            sums[1] += f64::from(pairwise);
+            sums[1] += f64::from(overlap);
+            sums[2] += f64::from(pairwise);
             let done = iteration + 1;
             if done % point_every == 0 || done == iterations {
                 let since = done as u64 - curves.iteration.last().copied().unwrap_or(0);
                 curves.iteration.push(done as u64);
                 curves.cross_entropy.push((sums[0] / since as f64) as f32);
-                curves.crf.push((sums[1] / since as f64) as f32);
+                curves.dice.push((sums[1] / since as f64) as f32);
+                curves.crf.push((sums[2] / since as f64) as f32);
                 curves.learning_rate.push(rate as f32);
-                sums = [0.0; 2];
+                sums = [0.0; 3];
             }
-            self.progress.advance(done as u64, &format!("loss {value:.4} crf {pairwise:.4}"));
+            self.progress.advance(done as u64, &format!("loss {:.4} crf {pairwise:.4}", value + overlap));
             if done % self.config.train.checkpoint_every == 0 && done < iterations {
                 self.save(stage.name, &checkpoint, &weights, &optimizer, done, sums, &curves)?;
             }
@@ -203,7 +215,7 @@ impl Trainer<'_> {
         weights: &VarMap,
         optimizer: &Sgd,
         iteration: usize,
-        sums: [f64; 2],
+        sums: [f64; 3],
         curves: &Curves,
     ) -> Result<()> {
         let path = self.run.path(file);
@@ -222,7 +234,7 @@ impl Trainer<'_> {
         &self,
         file: &str,
         weights: &VarMap,
-    ) -> Result<(usize, [f64; 2], Curves, Vec<(String, Tensor)>)> {
+    ) -> Result<(usize, [f64; 3], Curves, Vec<(String, Tensor)>)> {
         let path = self.run.path(file);
         let (tensors, record): (_, Checkpoint) = model::read(&path, self.device)?;
         if record.config_hash != self.config.hash() {
@@ -248,6 +260,7 @@ impl Trainer<'_> {
         let points = (curves.iteration.iter().enumerate()).map(|(i, &iteration)| {
             let values = [
                 ("loss/partial_cross_entropy", curves.cross_entropy[i]),
+                ("loss/soft_dice", curves.dice[i]),
                 ("loss/crf", curves.crf[i]),
                 ("learning_rate", curves.learning_rate[i]),
             ];

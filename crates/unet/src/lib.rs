@@ -7,7 +7,8 @@
 //!   a seeded generator; [`replace_head`] starts a second network from a trained one.
 //! - [`UNet`] is an ordinary candle model: parameters come from a [`VarBuilder`](candle_nn::VarBuilder), live in a
 //!   [`VarMap`](candle_nn::VarMap), and are saved as safetensors.
-//! - [`partial_cross_entropy`] is eq. 1 of the paper; [`softmax`] gives probabilities to a further loss.
+//! - [`partial_cross_entropy`] is eq. 1 of the paper; [`softmax`] gives probabilities to a further loss, as to
+//!   [`soft_dice`] on full masks.
 //! - [`Sgd`] and [`LinearSchedule`] are the paper's optimiser.
 //! - [`ops`] holds the operators for networks of one's own.
 //!
@@ -56,6 +57,7 @@
 
 mod config;
 mod cpu;
+mod dice;
 mod engine;
 mod error;
 mod init;
@@ -67,6 +69,7 @@ mod unet;
 
 pub use config::{Config, Parameter, ParameterKind};
 pub use cpu::CpuPath;
+pub use dice::soft_dice;
 pub use error::{Error, Result};
 pub use init::{init, replace_head};
 pub use loss::{UNKNOWN, partial_cross_entropy};

@@ -48,7 +48,8 @@ pub fn partial_cross_entropy(
     Ok(logits.apply_op1(PartialCrossEntropy { terms })?)
 }
 
-fn labels(tensor: &Tensor, what: &'static str, d: Dims) -> Result<Vec<u8>> {
+/// Labels `[B, H, W]` of logits or probabilities of dimensions `d`, checked.
+pub(crate) fn labels(tensor: &Tensor, what: &'static str, d: Dims) -> Result<Vec<u8>> {
     expect_shape(tensor, what, &[d.n, d.h, d.w])?;
     if tensor.dtype() != DType::U8 {
         return Err(Error::DType { what, expected: DType::U8, found: tensor.dtype() });

@@ -7,7 +7,7 @@ mod common;
 use candle_core::{Device, Tensor, Var};
 use common::{check_gradient, generator, tensor};
 use scribseg_unet::ops::{self, BatchMoments, NormMode};
-use scribseg_unet::{partial_cross_entropy, softmax};
+use scribseg_unet::{partial_cross_entropy, soft_dice, softmax};
 
 fn var(seed: u64, shape: &[usize]) -> Var {
     Var::from_tensor(&tensor(&mut generator(seed), shape)).unwrap()
@@ -75,6 +75,15 @@ fn labels(seed: u64, shape: (usize, usize, usize), classes: u8) -> Tensor {
     let values: Vec<u8> =
         (0..count).map(|_| if rng.random_bool(0.5) { 255 } else { rng.random_range(0..classes) }).collect();
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+#[test]
+fn soft_dice_gradient() {
+    let x = var(1, &[2, 4, 4, 5]);
+    let mask = labels(2, (2, 4, 5), 3); // class 3 is absent
+    check_gradient("soft Dice", std::slice::from_ref(&x), 1e-2, 1e-3, || {
+        soft_dice(&softmax(&x).unwrap(), &mask).unwrap()
+    });
 }
 
 #[test]

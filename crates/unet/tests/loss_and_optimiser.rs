@@ -11,7 +11,7 @@ use candle_nn::VarMap;
 use common::{bits, flat, generator, tensor};
 use rand::RngExt;
 use reference::Array;
-use scribseg_unet::{Error, LinearSchedule, Sgd, UNKNOWN, partial_cross_entropy, softmax};
+use scribseg_unet::{Error, LinearSchedule, Sgd, UNKNOWN, partial_cross_entropy, soft_dice, softmax};
 
 const SHAPE: (usize, usize, usize) = (2, 4, 5);
 
@@ -64,6 +64,48 @@ fn unlabelled_pixels_count_for_exactly_nothing() {
     assert!(unlabelled > 10);
     let moved = Tensor::from_vec(moved, (2, 3, 4, 5), &Device::Cpu).unwrap();
     assert_eq!(loss(&moved, &s, &g, 0.8).to_bits(), value.to_scalar::<f32>().unwrap().to_bits());
+}
+
+/// The definition, over the pixels one by one.
+fn dice_by_definition(p: &Tensor, mask: &[u8]) -> f64 {
+    let p = flat(p);
+    let class = |k: u8| {
+        let known = || (0..40).filter(|&i| mask[i] != UNKNOWN);
+        let at = |i: usize| f64::from(p[i / 20 * 60 + usize::from(k) * 20 + i % 20]);
+        let shared: f64 = known().filter(|&i| mask[i] == k).map(at).sum();
+        let total = known().map(at).sum::<f64>() + known().filter(|&i| mask[i] == k).count() as f64;
+        if mask.contains(&k) { 1.0 - 2.0 * shared / total } else { 0.0 }
+    };
+    (class(1) + class(2)) / 2.0
+}
+
+#[test]
+fn soft_dice_follows_its_definition() {
+    let y = softmax(&tensor(&mut generator(41), &[2, 3, 4, 5])).unwrap();
+    let without_2: Vec<u8> = labels(42, 0.8).into_iter().map(|l| if l == 2 { 0 } else { l }).collect();
+    for mask in [labels(43, 1.0), labels(44, 0.4), without_2, vec![0; 40], vec![UNKNOWN; 40]] {
+        let value: f32 = soft_dice(&y, &label_tensor(&mask)).unwrap().to_scalar().unwrap();
+        let expected = dice_by_definition(&y, &mask);
+        assert!((f64::from(value) - expected).abs() <= 1e-6, "{value} against {expected}");
+    }
+    // A prediction that is the mask has no loss.
+    let mask = labels(45, 1.0);
+    let sure: Vec<f32> = (0..120)
+        .map(|i| f32::from(u8::from(usize::from(mask[i / 60 * 20 + i % 20]) == i / 20 % 3)))
+        .collect();
+    let sure = Tensor::from_vec(sure, (2, 3, 4, 5), &Device::Cpu).unwrap();
+    assert_eq!(soft_dice(&sure, &label_tensor(&mask)).unwrap().to_scalar::<f32>().unwrap(), 0.0);
+}
+
+#[test]
+fn soft_dice_refuses_what_it_cannot_use() {
+    let one = tensor(&mut generator(46), &[2, 1, 4, 5]);
+    let mask = label_tensor(&labels(47, 1.0));
+    assert!(matches!(soft_dice(&one, &mask), Err(Error::Value { .. })));
+    let two = tensor(&mut generator(46), &[2, 2, 4, 5]);
+    assert!(matches!(soft_dice(&two, &label_tensor(&[2; 40])), Err(Error::Label { label: 2, .. })));
+    let other = Tensor::zeros((2, 4, 4), DType::U8, &Device::Cpu).unwrap();
+    assert!(matches!(soft_dice(&two, &other), Err(Error::Shape { .. })));
 }
 
 #[test]
