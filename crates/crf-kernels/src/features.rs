@@ -87,11 +87,22 @@ impl Features {
         if pixels == 0 {
             return Self::new(Vec::new(), AXES);
         }
+        // Lattices count pixels' places in 32 bits.
+        if pixels > u32::MAX as usize {
+            return Err(Error::Length {
+                what: "pixels of an image",
+                expected: u32::MAX as usize,
+                found: pixels,
+            });
+        }
         if !channels.len().is_multiple_of(pixels) {
-            let expected = channels.len().div_ceil(pixels) * pixels;
+            let expected = channels.len().next_multiple_of(pixels);
             return Err(Error::Length { what: "channels of an image", expected, found: channels.len() });
         }
         let count = channels.len() / pixels;
+        if AXES + count > MAX_DIMENSIONS {
+            return Err(Error::Dimensions { limit: MAX_DIMENSIONS, found: AXES + count });
+        }
         let mut values = Vec::with_capacity(pixels * (AXES + count));
         let mut index = [0usize; AXES];
         for p in 0..pixels {
