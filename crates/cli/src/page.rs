@@ -39,7 +39,8 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
     let split: Option<Split> = json(run, "split.json")?;
     let metrics: Option<report::Metrics> = json(run, "metrics.json")?;
     let stages = stages(run)?;
-    let synthetic = run.join("cohort").is_dir();
+    let inputs: Option<scribseg_pipeline::Inputs> = json(run, "inputs.json")?;
+    let synthetic = inputs.is_some_and(|inputs| inputs.are_synthetic());
     let scheme: scribseg_io::LabelScheme = config.input.label_scheme.parse()?;
     let [ncr, ed, et] = scheme.values().map(i64::from);
     let mut values = vec![(0, "background"), (ncr, "NCR/NET"), (ed, "ED"), (et, "ET")];
@@ -281,7 +282,10 @@ fn bytes(path: &Path) -> Result<Vec<u8>> {
 
 fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&bytes(path)?).with_context(|| {
-        format!("{}: expected what a run writes there; remove it and run again", path.display())
+        format!(
+            "{}: expected what a run writes there; remove it, and the report goes without it",
+            path.display()
+        )
     })
 }
 

@@ -20,12 +20,9 @@ impl Settings {
     }
 }
 
-/// Lays `--set` over a configuration; what is wrong there is bad usage.
+/// Lays `--set` over a configuration, all of them at once; what is wrong there is bad usage.
 pub(crate) fn set(config: &mut Config, assignments: &[String]) -> Result<()> {
-    for assignment in assignments {
-        config.set(assignment).map_err(|e| Usage(format!("--set {assignment}: {e}")))?;
-    }
-    Ok(())
+    Ok(config.set_all(assignments).map_err(|e| Usage(format!("--set: {e}")))?)
 }
 
 fn read(path: &Path) -> Result<Config> {

@@ -44,7 +44,7 @@ pub fn check_with(cohort: &Cohort, also: impl Fn(&Case, LoadedCase) -> Vec<Fault
         case: String::new(),
         file: folder.clone(),
         expected: format!("files named {}", cohort.layout.pattern()),
-        found: "NIfTI files with other names".into(),
+        found: "NIfTI files with other names, or deeper than that".into(),
         hint: "rename them, or move the folder out of the cohort".into(),
     }));
     faults

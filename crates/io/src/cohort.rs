@@ -24,7 +24,7 @@ pub struct Cohort {
     pub scheme: LabelScheme,
     /// The cases, sorted by id.
     pub cases: Vec<Case>,
-    /// Folders with NIfTI files of which none has a name that the layout knows.
+    /// Folders with NIfTI files of which none has a name that the layout knows, and cases' folders deeper than it goes.
     pub strange: Vec<PathBuf>,
 }
 

@@ -382,7 +382,7 @@ impl Error {
             UndeclaredLabel { counts, declared, .. } => parts(
                 format!("label values of {declared}"),
                 listed(counts),
-                "declare the right label scheme or mapping: it is never guessed from values",
+                "declare what the values mean (`--set input.label_scheme=…` of references, `--set \'input.scribble_values.tumour=[…]\'` of scribbles), or save the file with the expected ones: meaning is never guessed",
             ),
             GridMismatch { reference, mismatch, .. } => parts(
                 format!("the grid of {reference}: {} {}", mismatch.entry, mismatch.expected),

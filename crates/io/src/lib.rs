@@ -56,7 +56,9 @@ pub use labels::LabelScheme;
 pub use layout::Layout;
 pub use layout::brats2017::write_case;
 pub use presence::{Presence, PresenceTable};
-pub use scribbles::{ScribbleMapping, companion, read_scribble, read_segmentation, read_whole_tumour};
+pub use scribbles::{
+    ScribbleMapping, companion, one_companion, read_scribble, read_segmentation, read_whole_tumour,
+};
 pub use volume::{
     LabelVolume, Volume, read_geometry, write_image, write_image_i16, write_labels, written_by_scribseg,
 };

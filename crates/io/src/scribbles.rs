@@ -65,6 +65,19 @@ pub fn companion(folder: impl AsRef<Path>, case: &str, kind: &str) -> PathBuf {
     if !compressed.exists() && plain.exists() { plain } else { compressed }
 }
 
+/// An error when a case has a file of `kind` in both forms, `.nii` and `.nii.gz`: one of the two would go unread.
+///
+/// # Errors
+/// [`Error::Duplicate`].
+pub fn one_companion(folder: impl AsRef<Path>, case: &str, kind: &str) -> Result<()> {
+    let [first, second] =
+        ["nii.gz", "nii"].map(|ending| folder.as_ref().join(format!("{case}_{kind}.{ending}")));
+    if first.exists() && second.exists() {
+        return Err(Error::Duplicate { what: format!("{kind} of case {case}"), first, second });
+    }
+    Ok(())
+}
+
 /// Reads a scribble or weak mask on `grid`: 0 unknown, 1 tumour, 2 healthy, `[z, y, x]`.
 ///
 /// # Errors

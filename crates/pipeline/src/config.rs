@@ -300,6 +300,25 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] for a key that does not exist, a value of another type or out of range.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
+        self.set_all(&[assignment])
+    }
+
+    /// Sets several values; ranges are looked at when all are set, so that their order does not matter.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn set_all(&mut self, assignments: &[impl AsRef<str>]) -> Result<()> {
+        let mut config = self.clone();
+        for assignment in assignments {
+            config = config.with(assignment.as_ref())?;
+        }
+        config.validate()?;
+        *self = config;
+        Ok(())
+    }
+
+    /// One value laid over, its range not yet looked at.
+    fn with(&self, assignment: &str) -> Result<Self> {
         let (key, value) = assignment.split_once('=').ok_or_else(|| {
             Error::Config(format!("`{assignment}`: expected key=value, as in `train.batch=8`"))
         })?;
@@ -319,12 +338,9 @@ impl Config {
         if let toml::Value::Table(given) = given {
             merge(&mut table, given, "")?;
         }
-        let config: Self = table
-            .try_into()
-            .map_err(|e: toml::de::Error| Error::Config(e.to_string().trim_end().replace('\n', " ")))?;
-        config.validate()?;
-        *self = config;
-        Ok(())
+        table.try_into().map_err(|e: toml::de::Error| {
+            Error::Config(format!("`{assignment}`: {}", e.to_string().trim_end().replace('\n', " ")))
+        })
     }
 
     /// Checks every range.

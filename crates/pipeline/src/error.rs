@@ -21,7 +21,7 @@ pub enum Error {
         problem: String,
     },
     /// A cohort or a table beside it that does not suffice for what was asked.
-    #[error("cohort {}: {problem}", path.display())]
+    #[error("{}: {problem}", path.display())]
     Cohort {
         /// The cohort's folder or the table.
         path: PathBuf,

@@ -170,7 +170,12 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
             let p = &config.phantom;
             let path = out.join("cohort");
             // Before the cohort is made: nothing is put into a folder that is not ours.
-            RunDir::holds_run_of(out, config)?;
+            if RunDir::holds_run_of(out, config)? && !RunDir::inputs_of(out)?.are_synthetic() {
+                return Err(Error::RunDirectory {
+                    path: out.clone(),
+                    problem: "holds the run of a cohort of your own; give it again as `--cohort`, or choose another `--out`".into(),
+                });
+            }
             crate::verbs::write_phantom(
                 &path,
                 p.cases,
@@ -179,7 +184,16 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
                 progress,
             )?;
             let name = format!("phantom, {} cases, {}, seed {}", p.cases, p.size, p.seed);
-            (crate::verbs::open_cohort(&path, config)?, name)
+            let cohort = crate::verbs::open_cohort(&path, config)?;
+            if cohort.cases.len() != p.cases {
+                let problem = format!(
+                    "expected the {} cases of `phantom.cases`, found {}; remove the others, or choose another `--out`",
+                    p.cases,
+                    cohort.cases.len()
+                );
+                return Err(Error::RunDirectory { path, problem });
+            }
+            (cohort, name)
         }
     };
     crate::fit::check_trainable(&cohort)?;
@@ -423,7 +437,7 @@ impl Experiments<'_> {
         Ok((figures, merged))
     }
 
-    /// The slice with the largest reference of up to four held-out scans, spread over the range of sizes.
+    /// The slice with the largest reference of each of the first four held-out scans.
     fn figure(&self, rows: Vec<RowId>) -> Result<Vec<FigureCase>> {
         if rows.is_empty() {
             return Ok(Vec::new());

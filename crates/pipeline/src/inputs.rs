@@ -45,6 +45,12 @@ impl Inputs {
         Ok(Self { files: files.collect::<Result<_>>()? })
     }
 
+    /// Whether every scan has a name that `phantom` gives.
+    pub fn are_synthetic(&self) -> bool {
+        let mut scans = self.files.keys().filter_map(|name| name.strip_prefix("t1 of ")).peekable();
+        scans.peek().is_some() && scans.all(|id| id.starts_with(crate::verbs::PHANTOM))
+    }
+
     /// The first difference from what a run was made with, in words.
     pub(crate) fn difference(&self, then: &Self) -> Option<String> {
         let names = self.files.keys().chain(then.files.keys());

@@ -25,10 +25,10 @@ impl RunDir {
     /// of other inputs.
     pub fn examine(root: &Path, config: &Config, inputs: &Inputs) -> Result<()> {
         if !Self::holds_run_of(root, config)? {
-            return Ok(());
+            return root.ancestors().find(|p| p.is_dir()).map_or(Ok(()), writable);
         }
-        let there = Self { root: root.to_owned() };
-        match inputs.difference(&there.read_json(INPUTS)?) {
+        writable(root)?;
+        match inputs.difference(&Self::inputs_of(root)?) {
             None => Ok(()),
             Some(difference) => Err(Error::RunDirectory {
                 path: root.to_owned(),
@@ -37,6 +37,20 @@ impl RunDir {
                 ),
             }),
         }
+    }
+
+    /// What the run in `root` was made from.
+    ///
+    /// # Errors
+    /// [`Error::RunDirectory`] when its record is missing or damaged.
+    pub fn inputs_of(root: &Path) -> Result<Inputs> {
+        let there = Self { root: root.to_owned() };
+        there.read_json(INPUTS).map_err(|e| Error::RunDirectory {
+            path: root.to_owned(),
+            problem: format!(
+                "holds a run whose record of its inputs, {INPUTS}, is missing or damaged ({e}); it cannot be taken up: choose another `--out`, or remove the run"
+            ),
+        })
     }
 
     /// Whether `root` holds a run of `config`; `false` where there is nothing yet. Nothing is written.
@@ -92,16 +106,18 @@ impl RunDir {
     /// Those of [`examine`](Self::examine), and when the folder cannot be written.
     pub fn open(root: &Path, config: &Config, inputs: &Inputs) -> Result<Self> {
         Self::examine(root, config, inputs)?;
-        std::fs::create_dir_all(root.join("checkpoints")).map_err(|e| Error::RunDirectory {
+        std::fs::create_dir_all(root).map_err(|e| Error::RunDirectory {
             path: root.to_owned(),
             problem: format!("cannot be made: {e}; choose a writable `--out`"),
         })?;
         let run = Self { root: root.to_owned() };
-        // The configuration comes last: where it is, the run is ours.
+        // The configuration comes last: where it is, the run is ours; and a start cut short leaves nothing that the next
+        // one would take for somebody else's.
         if !run.has(CONFIG) {
             run.write_json(INPUTS, inputs)?;
             run.write(CONFIG, Self::config_text(config).as_bytes())?;
         }
+        run.make_parent(&run.path("checkpoints/of"))?;
         Ok(run)
     }
 
@@ -174,6 +190,18 @@ impl RunDir {
             problem: format!("{e}; remove the file to make it anew"),
         }
     }
+}
+
+/// An error unless files can be made in `folder`: to be told before the work, not after it.
+pub(crate) fn writable(folder: &Path) -> Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let probe = folder.join(format!(".scribseg-{}.tmp", std::process::id()));
+    let made = std::fs::File::create(&probe);
+    let _ = std::fs::remove_file(&probe);
+    made.map(drop).map_err(|e| Error::RunDirectory {
+        path: folder.to_owned(),
+        problem: format!("cannot be written to: {e}; choose a writable `--out`"),
+    })
 }
 
 #[cfg(test)]

@@ -24,8 +24,24 @@ pub struct Scan {
     pub shape: [usize; 3],
     /// The scan's own grid on disk.
     pub geometry: Geometry,
+    /// Part of the voxels on the four side faces of the whole grid that count as brain.
+    rim: f64,
     /// First row and column of the crop on the whole grid (negative: the crop is padded).
     offset: [isize; 2],
+}
+
+/// What to say of a scan that [is filled to the rim](Scan::is_filled_to_the_rim).
+pub(crate) const FILLED: &str = "most of its outer voxels are not 0, so that all of it counts as brain; strip the skull and set the background to 0";
+
+/// Part of the voxels on the four side faces of a `[z, y, x]` volume that are set.
+fn rim(brain: &Array3<bool>) -> f64 {
+    let faces = [1, 2].into_iter().flat_map(|axis| {
+        let last = brain.len_of(Axis(axis)).saturating_sub(1);
+        [brain.index_axis(Axis(axis), 0), brain.index_axis(Axis(axis), last)]
+    });
+    let (set, all) =
+        faces.fold((0, 0), |(set, all), face| (set + face.iter().filter(|&&b| b).count(), all + face.len()));
+    set as f64 / all.max(1) as f64
 }
 
 impl Scan {
@@ -88,6 +104,7 @@ impl Scan {
             window,
             shape: [depth, height, width],
             geometry,
+            rim: rim(&brain),
             offset,
             id,
         };
@@ -98,6 +115,11 @@ impl Scan {
         scan.brain = scan.crop(brain.view(), false);
         scan.image = image;
         Ok(scan)
+    }
+
+    /// Whether most of the volume's side faces count as brain: then its background is not 0, or its skull is on.
+    pub fn is_filled_to_the_rim(&self) -> bool {
+        self.rim > 0.5
     }
 
     /// Rows and columns of the crop.

@@ -116,6 +116,13 @@ impl<'a> Study<'a> {
             Scribbles::Folder(folder) => Some(folder.as_path()),
             Scribbles::Simulated => None,
         };
+        scribseg_crf_kernels::CpuPath::detect().map_err(|e| Error::Config(e.to_string()))?;
+        for folder in &cohort.strange {
+            progress.log(&format!(
+                "{}: NIfTI files with names that the layout does not know, or deeper than it goes; they are left out",
+                folder.display()
+            ));
+        }
         let inputs = Inputs::of(cohort, folder, presence)?;
         RunDir::examine(out, config, &inputs)?;
         let cases: Vec<_> = cohort.cases.iter().map(|c| (c.id.clone(), c.reference.is_some())).collect();
@@ -136,6 +143,9 @@ impl<'a> Study<'a> {
             .par_iter()
             .map(|case| {
                 let scan = Scan::prepare(case.load()?, config, methods.network.stride())?;
+                if scan.is_filled_to_the_rim() {
+                    progress.log(&format!("{}: {}", scan.id, crate::scan::FILLED));
+                }
                 let n = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
                 progress.advance(n, &scan.id);
                 Ok(Arc::new(scan))
@@ -354,12 +364,17 @@ pub(crate) fn scribble_of(folder: &Path, scan: &Scan, values: &ScribbleMapping) 
             scan.id
         )));
     }
+    scribseg_io::one_companion(folder, &scan.id, "scribble")?;
     let whole = scribseg_io::read_scribble(&path, &scan.geometry, values)?;
     let scribble = scan.crop(whole.view(), 0);
     for (code, what) in [(1, "the tumour"), (2, "healthy tissue")] {
         if !Zip::from(&scribble).and(&scan.brain).any(|&s, &inside| s == code && inside) {
+            let outside = match whole.iter().any(|&v| v == code) {
+                true => " there, some outside the brain or the crop (`input.crop_mm`)",
+                false => "",
+            };
             return Err(refuse(format!(
-                "expected a scribble on {what} (value {}) inside the brain, found none; draw one, or leave the case out",
+                "expected a scribble on {what} (value {}) inside the brain, found none{outside}; draw one, or leave the case out",
                 values.values_of(code)
             )));
         }
@@ -369,13 +384,23 @@ pub(crate) fn scribble_of(folder: &Path, scan: &Scan, values: &ScribbleMapping) 
 
 /// An error unless a scan has a tumour to simulate a scribble from.
 fn has_tumour(scan: &Scan) -> Result<()> {
-    if scan.reference_crop()?.iter().all(|&v| v == 0) {
+    let Some(reference) = &scan.reference else {
         return Err(Error::case(
             &scan.id,
-            "expected a tumour in its reference (`_seg`) to simulate a scribble from, found background only; leave the case out, or give `--scribbles DIR`",
+            "expected a scribble, or a reference (`_seg`) to simulate one from, found neither; give `--scribbles DIR`, add the reference, or leave the case out",
         ));
+    };
+    if scan.reference_crop()?.iter().any(|&v| v != 0) {
+        return Ok(());
     }
-    Ok(())
+    let found = match reference.iter().any(|&v| v != 0) {
+        true => "a tumour outside the crop alone; widen `input.crop_mm`",
+        false => "background only; leave the case out, or give `--scribbles DIR`",
+    };
+    Err(Error::case(
+        &scan.id,
+        format!("expected a tumour in its reference (`_seg`) to simulate a scribble from, found {found}"),
+    ))
 }
 
 /// Both kinds of scribble drawn from a scan's reference.
@@ -390,8 +415,18 @@ pub(crate) fn simulate(scan: &Scan, config: &Config, seed: u64) -> Result<Array3
         erode_healthy_mm: config.scribble.erode_healthy_mm,
         ..scribseg_scribble::Params::default()
     };
-    scribseg_scribble::simulate(tumour.view(), scan.brain.view(), scan.spacing, &params, seed)
-        .map_err(|e| Error::case(&scan.id, e))
+    let scribble = scribseg_scribble::simulate(tumour.view(), scan.brain.view(), scan.spacing, &params, seed)
+        .map_err(|e| Error::case(&scan.id, e))?;
+    if !scribble.iter().any(|&s| s == 2) {
+        return Err(Error::case(
+            &scan.id,
+            format!(
+                "expected room for a scribble on healthy brain, found fewer than {} pixels of it in every slice; widen `input.crop_mm`, give `--scribbles DIR`, or leave the case out",
+                scribseg_scribble::MIN_HEALTHY_PIXELS
+            ),
+        ));
+    }
+    Ok(scribble)
 }
 
 /// Presence labels of `scans`: the given table, the cohort's own, or derived from the references.
@@ -416,20 +451,27 @@ fn presence_of(
         }
         return Ok(found);
     }
-    let derived: Result<Vec<_>> = scans
-        .iter()
-        .map(|s| match &s.reference {
-            Some(reference) => Ok(Presence::from_labels(reference.view())),
-            None => Err(Error::case(
-                &s.id,
-                "expected presence labels, found neither participants.tsv nor a reference; give `--presence TSV`",
-            )),
-        })
-        .collect();
+    let derived: Result<Vec<_>> = scans.iter().map(|scan| presence_shown(scan)).collect();
     if derived.is_ok() {
         progress.log("no presence table: presence labels derived from the reference segmentations");
     }
     derived
+}
+
+/// The presence that a scan's reference shows.
+pub(crate) fn presence_shown(scan: &Scan) -> Result<Presence> {
+    let problem = match &scan.reference {
+        Some(reference) if reference.iter().any(|&v| v != 0) => {
+            return Ok(Presence::from_labels(reference.view()));
+        }
+        Some(_) => {
+            "expected a tumour in its reference (`_seg`) to take presence labels from, found background only; give `--presence TSV`, or leave the case out"
+        }
+        None => {
+            "expected presence labels, found neither participants.tsv nor a reference; give `--presence TSV`"
+        }
+    };
+    Err(Error::case(&scan.id, problem))
 }
 
 /// Where a presence table and a reference say different things of a sub-structure, in words.

@@ -236,7 +236,11 @@ impl Trainer<'_> {
         weights: &VarMap,
     ) -> Result<(usize, [f64; 3], Curves, Vec<(String, Tensor)>)> {
         let path = self.run.path(file);
-        let (tensors, record): (_, Checkpoint) = model::read(&path, self.device)?;
+        let (tensors, record): (_, Checkpoint) =
+            model::read(&path, self.device).map_err(|e| Error::Model {
+                path: path.clone(),
+                problem: format!("is damaged; remove it, and the stage begins anew ({e})"),
+            })?;
         if record.config_hash != self.config.hash() {
             return Err(Error::Model {
                 path,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use candle_core::Device;
 use ndarray::Array3;
@@ -20,7 +20,7 @@ use crate::model;
 use crate::progress::Progress;
 use crate::scan::Scan;
 use crate::segment::{Smoothing, merge, smoothed_classes};
-use crate::study::{CRF_SUBSTRUCTURES, CRF_TUMOUR, scribble_of, simulate};
+use crate::study::{CRF_SUBSTRUCTURES, CRF_TUMOUR, presence_shown, scribble_of, simulate};
 
 /// What a verb needs of every case, and how its scans are prepared.
 struct Each<'a> {
@@ -42,27 +42,38 @@ fn each_case<T: Send>(
     cohort.require_modalities()?;
     progress.begin(what, cohort.cases.len() as u64);
     let done = AtomicU64::new(0);
-    let out: Vec<Result<T>> = cohort
+    // After a fault no later case is begun; earlier ones are, so that the fault told is the first in their order.
+    let faulty = AtomicUsize::new(usize::MAX);
+    let out: Vec<Option<Result<T>>> = cohort
         .cases
         .par_iter()
         .enumerate()
         .map(|(i, case)| {
-            let loaded = if references { case.load() } else { case.load_images() }?;
-            let value = work(i, Scan::prepare(loaded, config, stride)?)?;
-            progress.advance(done.fetch_add(1, Ordering::Relaxed) + 1, &case.id);
-            Ok(value)
+            if i > faulty.load(Ordering::Relaxed) {
+                return None;
+            }
+            let one = || {
+                let loaded = if references { case.load() } else { case.load_images() }?;
+                work(i, Scan::prepare(loaded, config, stride)?)
+            };
+            let value = one();
+            match &value {
+                Ok(_) => progress.advance(done.fetch_add(1, Ordering::Relaxed) + 1, &case.id),
+                Err(_) => drop(faulty.fetch_min(i, Ordering::Relaxed)),
+            }
+            Some(value)
         })
         .collect();
     progress.end();
-    // The first fault in the order of cases, whichever was met first.
-    out.into_iter().collect()
+    out.into_iter().flatten().collect()
 }
 
 fn make_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Error::RunDirectory {
         path: path.to_owned(),
         problem: format!("cannot be made: {e}; choose a writable `--out`"),
-    })
+    })?;
+    crate::run::writable(path)
 }
 
 /// Where a case's result goes: `<out>/<case>_<kind>.nii.gz`.
@@ -119,6 +130,15 @@ pub(crate) fn phantom_size(name: &str) -> Result<scribseg_phantom::Size> {
     }
 }
 
+/// How the names of synthetic cases begin.
+pub(crate) const PHANTOM: &str = "Phantom_";
+
+/// Whether anything but hidden files is there.
+fn holds_files(folder: &Path) -> bool {
+    let shown = |entry: std::fs::DirEntry| !entry.file_name().to_string_lossy().starts_with('.');
+    std::fs::read_dir(folder).is_ok_and(|entries| entries.flatten().any(shown))
+}
+
 /// Notes in `phantom.json` what a synthetic cohort was made with; refuses a folder that holds another.
 fn claim_phantom(out: &Path, seed: u64, size: scribseg_phantom::Size) -> Result<()> {
     let path = out.join("phantom.json");
@@ -135,9 +155,10 @@ fn claim_phantom(out: &Path, seed: u64, size: scribseg_phantom::Size) -> Result<
             mine.trim(),
             theirs.trim()
         )),
-        Err(_) if out.join("Phantom_0000").exists() => {
-            refuse("holds a cohort without phantom.json, so of unknown seed; choose another `--out`".into())
-        }
+        Err(_) if holds_files(out) => refuse(
+            "is not empty and holds no synthetic cohort of ours (no phantom.json); choose another `--out`"
+                .into(),
+        ),
         Err(_) => Ok(scribseg_io::write_atomic(&path, mine.as_bytes())?),
     }
 }
@@ -162,7 +183,7 @@ pub fn write_phantom(
     progress.begin("phantom", cases as u64);
     let done = AtomicU64::new(0);
     (0..cases).into_par_iter().try_for_each(|index| -> Result<()> {
-        let id = format!("Phantom_{index:04}");
+        let id = format!("{PHANTOM}{index:04}");
         let folder = out.join(&id);
         // The reference is written last: a case that has it is whole.
         let last = folder.join(format!("{id}_seg.nii.gz"));
@@ -234,7 +255,9 @@ fn all_there(cohort: &Cohort, folder: &Path, kind: &str) -> Result<()> {
     let missing: Vec<&str> =
         cohort.cases.iter().map(|c| c.id.as_str()).filter(|id| !path(id).is_file()).collect();
     match missing.first() {
-        None => Ok(()),
+        None => {
+            cohort.cases.iter().try_for_each(|case| Ok(scribseg_io::one_companion(folder, &case.id, kind)?))
+        }
         Some(first) => Err(Error::Cohort {
             path: path(first),
             problem: format!(
@@ -334,15 +357,11 @@ pub fn cluster_cohort(
         if !tumour.iter().any(|&t| t) {
             progress.log(&format!("{}: its whole tumour is empty, and so are its sub-structures", scan.id));
         }
-        let presence = match (&table, &scan.reference) {
-            (Some(table), _) => table.for_cases([scan.id.as_str()])?[0],
-            (None, Some(reference)) => Presence::from_labels(reference.view()),
-            (None, None) => {
-                return Err(Error::case(
-                    &scan.id,
-                    "expected presence labels, found neither participants.tsv nor a reference; give `--presence TSV`",
-                ));
-            }
+        let presence = match &table {
+            Some(table) => table.for_cases([scan.id.as_str()])?[0],
+            // Without a tumour there is nothing to be present.
+            None if !tumour.iter().any(|&t| t) => Presence { ncr: None, ed: None, et: None },
+            None => presence_shown(&scan)?,
         };
         let seed = derived_seed(config.seed, "cluster", i as u64);
         let labels = methods.substructures.label(&scan, tumour.view(), presence, seed)?;
@@ -427,6 +446,8 @@ pub fn predict(
         cohort.require_modalities()?;
         spare_foreign_files(cohort, out, "seg")?;
         for case in &cohort.cases {
+            // By the headers, before hours of work on the cases before it.
+            same_pixels(&case.id, scribseg_io::read_geometry(&case.paths[0])?.spacing(), card.spacing_mm)?;
             if let Some(other) = seen.insert(&case.id, &case.paths[0]) {
                 return Err(Error::Cohort {
                     path: case.paths[0].clone(),
@@ -446,7 +467,6 @@ pub fn predict(
         let (config, stride) = (&card.config, methods.network.stride());
         let each = Each { cohort, what: "predict", config, stride, references: false };
         written.extend(each_case(each, progress, |_, scan| {
-            same_pixels(&scan, card.spacing_mm)?;
             let smoothing = |channels| Smoothing {
                 pairwise: &*methods.pairwise,
                 channels,
@@ -471,14 +491,14 @@ pub fn predict(
 
 /// An error unless a scan's pixels are as large as those the networks were trained on, within 5 %: they have seen
 /// tissue at one scale alone.
-fn same_pixels(scan: &Scan, trained: [f64; 3]) -> Result<()> {
-    let off = |axis: usize| (scan.spacing[axis] / trained[axis] - 1.0).abs() > 0.05;
+fn same_pixels(id: &str, found: [f64; 3], trained: [f64; 3]) -> Result<()> {
+    let off = |axis: usize| (found[axis] / trained[axis] - 1.0).abs() > 0.05;
     if off(1) || off(2) {
         return Err(Error::case(
-            &scan.id,
+            id,
             format!(
                 "expected pixels of {:.2} × {:.2} mm in the axial plane, as the models were trained on, found {:.2} × {:.2} mm; resample the scan",
-                trained[1], trained[2], scan.spacing[1], scan.spacing[2]
+                trained[1], trained[2], found[1], found[2]
             ),
         ));
     }

@@ -59,6 +59,7 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
                 hint: "mend it or leave the case out".into(),
             }),
             Ok(scan) => {
+                faults.extend(unlabelled(case, &scan, table.is_some(), arguments.scribbles.is_some()));
                 if let Ok(mut voxels) = voxels.lock() {
                     voxels.insert(case.id.clone(), scan.spacing);
                 }
@@ -121,10 +122,51 @@ fn fault(case: &str, error: &scribseg_io::Error, file: PathBuf) -> Fault {
     Fault { case: case.to_owned(), file, expected, found, hint }
 }
 
+/// What `fit` would miss: a background, and a tumour to take presence labels and scribbles from.
+fn unlabelled(case: &Case, scan: &Scan, presence: bool, scribbles: bool) -> Vec<Fault> {
+    let fault = |file: &Path, expected: &str, found: &str, hint: &str| Fault {
+        case: case.id.clone(),
+        file: file.to_path_buf(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+        hint: hint.to_owned(),
+    };
+    let mut faults = Vec::new();
+    if scan.is_filled_to_the_rim() {
+        faults.push(fault(
+            &case.paths[0],
+            "a brain within a background of 0",
+            "outer voxels that are mostly not 0, in this modality or another",
+            "strip the skull and set the background to 0",
+        ));
+    }
+    let empty = scan.reference.as_ref().is_some_and(|r| r.iter().all(|&v| v == 0));
+    if let (Some(file), true, false) = (&case.reference, empty, presence && scribbles) {
+        faults.push(fault(
+            file,
+            "a tumour, to take presence labels or scribbles from",
+            "background only",
+            "give `--presence` and `--scribbles`, or leave the case out",
+        ));
+    }
+    faults
+}
+
 /// A scribble on its scan's grid with some of each kind inside the brain.
 fn scribble(case: &Case, folder: &Path, scan: &Scan, values: &ScribbleMapping) -> Option<Fault> {
     let path = scribseg_io::companion(folder, &case.id, "scribble");
-    let labels = match scribseg_io::read_scribble(&path, &scan.geometry, values) {
+    if !path.is_file() {
+        return Some(Fault {
+            case: case.id.clone(),
+            file: path,
+            expected: format!("the scribble of case {}", case.id),
+            found: "no such file".into(),
+            hint: "draw it, or leave the case out".into(),
+        });
+    }
+    let read = scribseg_io::one_companion(folder, &case.id, "scribble")
+        .and_then(|()| scribseg_io::read_scribble(&path, &scan.geometry, values));
+    let labels = match read {
         Err(error) => return Some(fault(&case.id, &error, path)),
         Ok(labels) => scan.crop(labels.view(), 0),
     };

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::written;
 use crate::arguments::{Cluster, Phantom, PresetName, Propagate, Scribble, Size};
 use crate::outcome::{Outcome, Usage, print, print_json};
-use crate::{settings, tables};
+use crate::tables;
 
 pub(crate) fn phantom(arguments: &Phantom, progress: &dyn Progress) -> Result<Outcome> {
     let Phantom { out, cases, seed, size, json } = arguments;
@@ -40,8 +40,9 @@ pub(crate) fn cluster(arguments: &Cluster, progress: &dyn Progress) -> Result<Ou
     let Cluster { cohort, masks, out, presence, method, evaluate, json, settings } = arguments;
     let mut config = settings.config(PresetName::Paper)?;
     if let Some(method) = method {
-        settings::set(&mut config, &[format!("cluster.method={method}")])
-            .map_err(|e| Usage(e.to_string().replacen("--set cluster.method=", "--method ", 1)))?;
+        config
+            .set(&format!("cluster.method={method}"))
+            .map_err(|e| Usage(format!("--method {method}: {e}")))?;
     }
     let masks =
         if masks.as_os_str() == "reference" { Masks::Reference } else { Masks::Folder(masks.clone()) };

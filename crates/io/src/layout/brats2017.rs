@@ -21,7 +21,7 @@ const COMPANIONS: [&str; 3] = ["scribble", "weak", "wt"];
 pub(crate) struct Found {
     /// Sorted by id.
     pub(crate) cases: Vec<Case>,
-    /// Folders with NIfTI files of which none has a name that the layout knows.
+    /// Folders with NIfTI files of which none has a name that the layout knows, and cases' folders deeper than it goes.
     pub(crate) strange: Vec<PathBuf>,
 }
 
@@ -35,13 +35,25 @@ pub(crate) fn find(root: &Path, scheme: LabelScheme) -> Result<Found> {
     for folder in list(root)?.into_iter().filter(|path| path.is_dir()) {
         collect(&folder, scheme, &mut cases, &mut strange)?;
         let name = folder.file_name().unwrap_or_default();
-        if name == "HGG" || name == "LGG" {
-            for folder in list(&folder)?.into_iter().filter(|path| path.is_dir()) {
+        let grades = name == "HGG" || name == "LGG";
+        for folder in list(&folder)?.into_iter().filter(|path| path.is_dir()) {
+            if grades {
                 collect(&folder, scheme, &mut cases, &mut strange)?;
+            } else if holds_a_case(&folder)? {
+                strange.push(folder);
             }
         }
     }
     Ok(Found { cases: cases.into_values().collect(), strange })
+}
+
+/// Whether a folder is a case's own by its files' names: deeper than the layout goes, it would be left out in silence.
+fn holds_a_case(folder: &Path) -> Result<bool> {
+    let is_scan = |path: &PathBuf| {
+        let suffix = stem(path).and_then(|name| name.rsplit_once('_')).map(|(_, suffix)| suffix);
+        suffix.is_some_and(|suffix| MODALITIES.contains(&suffix))
+    };
+    Ok(list(folder)?.iter().any(is_scan))
 }
 
 /// Adds the cases whose files lie in `folder` itself.

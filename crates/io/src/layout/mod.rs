@@ -124,8 +124,11 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The name of a NIfTI file without `.nii` or `.nii.gz`; `None` for any other file.
+/// The name of a NIfTI file without `.nii` or `.nii.gz` in whatever case; `None` for any other file.
 pub(crate) fn stem(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
-    name.strip_suffix(".nii.gz").or_else(|| name.strip_suffix(".nii"))
+    [".nii.gz", ".nii"].into_iter().find_map(|ending| {
+        let (stem, found) = name.split_at_checked(name.len().checked_sub(ending.len())?)?;
+        found.eq_ignore_ascii_case(ending).then_some(stem)
+    })
 }
