@@ -72,6 +72,10 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
     };
     let settings =
         |name: &str, config: &Config| report::Preset { name: name.to_owned(), settings: flat(config) };
+    let mut presets = vec![settings("this run", &config)];
+    for preset in Preset::ALL {
+        presets.push(settings(preset.name(), &Config::preset(preset)?));
+    }
     Ok(ReportData {
         title: title.to_owned(),
         summary: summary.to_owned(),
@@ -83,7 +87,7 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
         figures: figures(run)?,
         stages,
         config: Some(text),
-        presets: vec![settings("this run", &config), settings("the paper", &Config::preset(Preset::Paper)?)],
+        presets,
         label_scheme: Some(report::LabelScheme {
             name: scheme.name().to_owned(),
             values: values.into_iter().map(|(value, name)| (value, name.to_owned())).collect(),

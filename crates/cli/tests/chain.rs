@@ -84,6 +84,10 @@ fn fit_then_predict_then_report_and_a_second_fit_has_nothing_to_do() {
     assert!(out.join("metrics.json").is_file());
 
     let page = std::fs::read(run.join("report.html")).unwrap();
+    let text = String::from_utf8_lossy(&page);
+    for column in ["this run", "smoke", "phantom", "paper"] {
+        assert!(text.contains(&format!(">{column}</th>")), "no settings of {column}");
+    }
     line("report {r}", &paths).succeeds();
     assert_eq!(std::fs::read(run.join("report.html")).unwrap(), page, "a report is made of the run alone");
     let page = String::from_utf8(page).unwrap();
