@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: every bench of the workspace, one table or one JSON line a case.
+//! `cargo xtask bench`: every bench of the workspace, one table or one JSON line a case; with `--cuda` those for a device too.
 //!
 //! A bench is a plain program (`harness = false`) that prints one JSON line a case; see [`Case`].
 
@@ -17,6 +17,9 @@ pub(crate) struct Arguments {
     /// Also measures peers from PyPI, in a pinned environment of their own below `target`
     #[arg(long)]
     peers: bool,
+    /// Also measures on a CUDA device
+    #[arg(long)]
+    cuda: bool,
     /// One JSON line a case
     #[arg(long)]
     json: bool,
@@ -43,6 +46,8 @@ struct Bench {
     package: String,
     folder: String,
     name: String,
+    /// Features that it needs.
+    features: Vec<String>,
 }
 
 impl Bench {
@@ -54,7 +59,10 @@ impl Bench {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let chosen = choose(&discover()?, &arguments.names)?;
+    let mut benches = discover()?;
+    // Those that need a feature are the ones for a device.
+    benches.retain(|bench| arguments.cuda || bench.features.is_empty());
+    let chosen = choose(&benches, &arguments.names)?;
     let python = arguments.peers.then(peers::python).transpose()?;
     let mut out = std::io::stdout().lock();
     if !arguments.json {
@@ -63,6 +71,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for bench in chosen {
         eprintln!("== {} of {}", bench.name, bench.package);
         let mut command = shell::cargo(["bench", "-p", &bench.package, "--bench", &bench.name]);
+        if !bench.features.is_empty() {
+            command.args(["--features", &bench.features.join(",")]);
+        }
         if let Some(python) = &python {
             command.env("SCRIBSEG_BENCH_PEERS", "1").env("SCRIBSEG_PYTHON", python);
         }
@@ -90,6 +101,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The benches of the crates that have kernels for a CUDA device, on it and on the CPU.
+pub(crate) fn on_cuda(peers: bool) -> Result<ExitCode> {
+    run(&Arguments { names: vec!["crf-kernels".into()], peers, cuda: true, json: false, quick: false })
+}
+
 fn discover() -> Result<Vec<Bench>> {
     let mut found = Vec::new();
     for package in &metadata::workspace()?.packages {
@@ -98,6 +114,7 @@ fn discover() -> Result<Vec<Bench>> {
                 package: package.name.clone(),
                 folder: package.short_name().to_owned(),
                 name: target.name.clone(),
+                features: target.required_features.clone(),
             });
         }
     }
@@ -147,6 +164,7 @@ mod tests {
                 package: format!("scribseg-{folder}"),
                 folder: folder.into(),
                 name: name.into(),
+                features: Vec::new(),
             })
             .into()
     }

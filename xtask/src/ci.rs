@@ -32,6 +32,13 @@ pub(crate) fn workspace() -> Result<ExitCode> {
     }
     lints(&mut steps, &["--workspace"]);
     steps.command("test", &mut shell::cargo(["test", "--workspace"]));
+    // With CUDA's kernels: they build without anything of CUDA, and what cannot be checked without it says so.
+    let cuda = ["--features", "scribseg-crf-kernels/cuda"];
+    let mut clippy = shell::cargo(["clippy", "-p", "scribseg-crf-kernels", "--all-targets"]);
+    steps.command("clippy with cuda", clippy.args(["--features", "cuda", "--", "-D", "warnings"]));
+    let mut test = shell::cargo(["test", "--workspace", "--lib", "--test", "cuda", "--test", "conformance"]);
+    let names = ["--", "cuda::device", "cuda_", "every_kernel", "gradient"];
+    steps.command("test with cuda", test.args(cuda).args(names));
     // Started from where the tests left it: `cargo run -p` would choose other features and build candle anew.
     let example = metadata.target_directory.join("debug/examples/swap_crate").with_extension(EXE_EXTENSION);
     steps.command("example swap_crate", Command::new(example).current_dir(shell::root()));
@@ -59,6 +66,6 @@ fn lints(steps: &mut Steps, selection: &[&str]) {
     steps.command("documentation", &mut doc);
 }
 
-fn installed(program: &str) -> bool {
+pub(crate) fn installed(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }

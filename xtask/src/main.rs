@@ -1,8 +1,9 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench | cuda`.
 
 mod architecture;
 mod bench;
 mod ci;
+mod cuda;
 mod licences;
 mod metadata;
 mod peers;
@@ -39,6 +40,12 @@ enum Task {
     },
     /// Measures our speed beside our peers'
     Bench(bench::Arguments),
+    /// Checks and measures on a CUDA device
+    Cuda {
+        /// Also measures peers
+        #[arg(long)]
+        peers: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
         Task::Ci { package: None } => ci::workspace(),
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Cuda { peers } => cuda::run(peers),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -2,6 +2,8 @@
 //! case. With `SCRIBSEG_BENCH_PEERS=1` pydensecrf (`benches/peer.py`) takes turns with us on the same images, on its one
 //! thread: it offers no loss, so construction and one step over the batch stand beside our loss with its gradient.
 
+mod image;
+
 use std::error::Error;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
@@ -10,29 +12,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{Device, Tensor, Var};
+use image::{SIDE, image};
 use scribseg_crf_kernels::{Features, Lattice, LossForm, PairwiseKernel, crf_loss};
 
-const SIDE: usize = 192;
-
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
-
-/// Tissue, a lesion and a little noise, three channels on a 0–255 scale.
-fn image(seed: usize) -> Vec<f32> {
-    (0..3 * SIDE * SIDE)
-        .map(|i| {
-            let (c, p) = (i / (SIDE * SIDE), i % (SIDE * SIDE));
-            let (y, x) = ((p / SIDE) as f32 - 96.0, (p % SIDE) as f32 - 96.0);
-            let tissue = if (x / 13.0 + seed as f32).sin() + (y / 17.0).cos() > 0.2 {
-                150.0
-            } else {
-                110.0 - 20.0 * c as f32
-            };
-            let lesion = if y.hypot(x - 30.0) < 25.0 { 60.0 } else { 0.0 };
-            let noise = ((i * 2_654_435_761) >> 7 & 15) as f32 - 7.5;
-            if y.hypot(x) < 85.0 { tissue + lesion + noise } else { 0.0 }
-        })
-        .collect()
-}
 
 fn main() -> Outcome {
     let is_set = |name| std::env::var(name).is_ok_and(|value| value == "1");

@@ -55,6 +55,24 @@ pub enum Error {
         /// What was asked for.
         found: String,
     },
+    /// A device, its driver or its compiler that fails or is not there.
+    #[cfg(feature = "cuda")]
+    #[error("CUDA: {what}")]
+    Cuda {
+        /// What failed and how.
+        what: String,
+    },
+    /// An allocation that does not fit on the device.
+    #[cfg(feature = "cuda")]
+    #[error(
+        "CUDA: expected {asked} bytes of device memory, found {free} free; make the batch or the cache smaller"
+    )]
+    DeviceMemory {
+        /// Bytes asked for.
+        asked: usize,
+        /// Bytes that were free, 0 if the device did not say.
+        free: usize,
+    },
     /// More dimensions than a lattice key holds.
     #[error("expected 1 to {limit} features a pixel, found {found}")]
     Dimensions {

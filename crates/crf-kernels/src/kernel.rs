@@ -18,6 +18,12 @@ pub trait PairwiseKernel: Send + Sync {
 
     /// Bytes held, for the bound of a cache.
     fn bytes(&self) -> usize;
+
+    /// The kernel on a CUDA device that this one is or is a view of; nothing for others.
+    #[cfg(feature = "cuda")]
+    fn resident(&self) -> Option<crate::Shown<'_>> {
+        None
+    }
 }
 
 /// Checks the lengths that [`PairwiseKernel::filter`] promises to check.

@@ -110,10 +110,7 @@ impl CustomOp1 for CrfLoss {
     }
 }
 
-fn weights(tensor: &Tensor, name: &str, expected: [usize; 3]) -> Result<Vec<f32>> {
-    if tensor.dims() != expected {
-        return Err(Error::Msg(format!("crf_loss: {name} must be {expected:?}, found {:?}", tensor.dims())));
-    }
+fn weights(tensor: &Tensor, name: &str) -> Result<Vec<f32>> {
     let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
     match values.iter().find(|v| !(0.0..=1.0).contains(*v)) {
         Some(bad) => Err(Error::Msg(format!("crf_loss: {name} must lie in 0..=1, found {bad}"))),
@@ -123,11 +120,14 @@ fn weights(tensor: &Tensor, name: &str, expected: [usize; 3]) -> Result<Vec<f32>
 
 /// Eq. 2 summed over the images and divided by their number; α is the caller's factor.
 ///
-/// `probabilities` `[B, K, H, W]` f32 on the CPU, summing to 1 over K; `kernels` one an image. `roi` `[B, H, W]` f32 in 0..=1: pixels at 0 take no part
+/// `probabilities` `[B, K, H, W]` f32, summing to 1 over K; `kernels` one an image. `roi` `[B, H, W]` f32 in 0..=1: pixels at 0 take no part
 /// on either side. `gate` `[B, H, W]` f32 in 0..=1 weighs pixel i as the one that is compared, not as the one compared with: at 0 it still pulls on others.
 ///
+/// Tensors on a CUDA device (feature `candle-cuda`) need kernels that live there, `Resident` or a view of one; nothing is then copied to
+/// the host, and weights are not checked for their range.
+///
 /// # Errors
-/// When shapes do not fit, a weight is out of range or a tensor is not on the CPU.
+/// When shapes do not fit, a weight is out of range, or a tensor is not where the kernels are.
 pub fn crf_loss(
     probabilities: &Tensor,
     kernels: &[Arc<dyn PairwiseKernel>],
@@ -149,12 +149,21 @@ pub fn crf_loss(
             k.pixels()
         )));
     }
-    let roi = roi.map(|t| weights(t, "roi", [b, h, w])).transpose()?;
-    let gate = gate.map(|t| weights(t, "gate", [b, h, w])).transpose()?;
+    for (name, weights) in [("roi", roi), ("gate", gate)] {
+        if let Some(dims) = weights.map(Tensor::dims).filter(|dims| *dims != [b, h, w]) {
+            return Err(Error::Msg(format!("crf_loss: {name} must be {:?}, found {dims:?}", [b, h, w])));
+        }
+    }
+    #[cfg(feature = "candle-cuda")]
+    if probabilities.device().is_cuda() {
+        return crate::cuda::crf_loss(probabilities, kernels, form, roi, gate);
+    }
+    let roi = roi.map(|t| weights(t, "roi")).transpose()?;
+    let gate = gate.map(|t| weights(t, "gate")).transpose()?;
     let y = probabilities.contiguous()?;
     if !matches!(&*y.storage_and_layout().0, Storage::Cpu(_)) {
         return Err(Error::Msg(format!(
-            "crf_loss: expected a CPU tensor, found one on {:?}; CUDA is not built in",
+            "crf_loss: expected a CPU tensor, found one on {:?}; build with `--features candle-cuda`",
             y.device()
         )));
     }

@@ -32,6 +32,12 @@ impl View {
         all
     };
 
+    /// As `Job::view` in `kernels.cu`.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn bits(self) -> u32 {
+        u32::from(self.flip_rows) | u32::from(self.flip_columns) << 1 | u32::from(self.transpose) << 2
+    }
+
     /// For each pixel of the view of a `height × width` image, row by row, its index in the image.
     pub fn indices(self, height: usize, width: usize) -> Vec<u32> {
         let source = |y: usize, x: usize| {
@@ -60,6 +66,9 @@ pub struct Oriented {
     /// Pixel of the kernel's image behind each pixel of the view.
     indices: Vec<u32>,
     mass: Vec<f32>,
+    /// The view, and the rows and columns that it has.
+    #[cfg(feature = "cuda")]
+    shown: (View, [usize; 2]),
 }
 
 impl Oriented {
@@ -73,7 +82,13 @@ impl Oriented {
             return Err(Error::Length { what: "pixels of a view", expected, found: kernel.pixels() });
         }
         let mass = view.apply(kernel.mass(), height, width);
-        Ok(Self { indices: view.indices(height, width), kernel, mass })
+        Ok(Self {
+            indices: view.indices(height, width),
+            kernel,
+            mass,
+            #[cfg(feature = "cuda")]
+            shown: (view, if view.transpose { [width, height] } else { [height, width] }),
+        })
     }
 }
 
@@ -111,5 +126,13 @@ impl PairwiseKernel for Oriented {
     fn bytes(&self) -> usize {
         // The kernel itself is held by whoever caches it.
         4 * (self.indices.len() + self.mass.len())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn resident(&self) -> Option<crate::Shown<'_>> {
+        // A view of a view is none: it would have to be composed.
+        let inner = self.kernel.resident().filter(|inner| inner.view == View::default())?;
+        let (view, shape) = self.shown;
+        Some(crate::Shown { kernel: inner.kernel, view, shape: Some(shape) })
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a test fails
 
+#[cfg(feature = "cuda")]
+use std::io::Write;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor, Var};
@@ -12,6 +14,8 @@ use scribseg_crf_kernels::{
     CpuPath, Exact, Features, Lattice, LossForm, Normalisation, Oriented, PairwiseKernel, Quality, Term,
     View, crf_loss, mean_field,
 };
+#[cfg(feature = "cuda")]
+use scribseg_crf_kernels::{Cuda, Resident};
 
 /// Smooth tissue with edges and noise on a 0–255 scale, `[channel][y][x]`.
 fn brain_like(side: usize, channels: usize, seed: u64) -> Vec<f32> {
@@ -54,6 +58,37 @@ fn every_kernel(features: &Features) -> Vec<Arc<dyn PairwiseKernel>> {
     ]
 }
 
+/// The same kernels on a CUDA device; none where there is no device, which is then said.
+fn every_device_kernel(_features: &Features) -> Vec<Arc<dyn PairwiseKernel>> {
+    #[cfg(feature = "cuda")]
+    match device() {
+        None => Vec::new(),
+        Some(cuda) => {
+            let lattice = |quality| {
+                let lattice = Lattice::build_with(_features, quality, CpuPath::detect().unwrap()).unwrap();
+                Arc::new(Resident::lattice(cuda, &lattice).unwrap()) as Arc<dyn PairwiseKernel>
+            };
+            let exact = Arc::new(Resident::exact(cuda, _features).unwrap());
+            vec![lattice(Quality::Standard), lattice(Quality::High), exact]
+        }
+    }
+    #[cfg(not(feature = "cuda"))]
+    Vec::new()
+}
+
+/// Not `eprintln!`, which a test keeps to itself when it passes.
+#[cfg(feature = "cuda")]
+fn not_checked(error: &scribseg_crf_kernels::Error) {
+    let _ = writeln!(std::io::stderr(), "!! NOT CHECKED on a CUDA device: {error}");
+}
+
+#[cfg(feature = "cuda")]
+fn device() -> Option<&'static Arc<Cuda>> {
+    static DEVICE: std::sync::OnceLock<Option<Arc<Cuda>>> = std::sync::OnceLock::new();
+    let device = DEVICE.get_or_init(|| Cuda::new(0).inspect_err(not_checked).ok());
+    device.as_ref()
+}
+
 fn apply(kernel: &dyn PairwiseKernel, v: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; v.len()];
     kernel.filter(v.len() / kernel.pixels(), v, &mut out).unwrap();
@@ -69,30 +104,56 @@ fn random(n: usize, seed: u64) -> Vec<f32> {
     (0..n).map(|_| rng.random_range(0.0..1.0)).collect()
 }
 
-/// Relative L2 distance of W y / W 1 to the exact one.
-fn normalised_error(side: usize, channels: usize, seed: u64) -> f64 {
-    let f = features(side, channels, seed);
-    let (lattice, exact) = (Lattice::build(&f).unwrap(), Exact::build(f).unwrap());
-    // A smooth map with a lesion: what a network gives.
-    let y: Vec<f32> = (0..side * side)
+/// A smooth map with a lesion: what a network gives.
+fn tumour(side: usize) -> Vec<f32> {
+    (0..side * side)
         .map(|p| {
             let (r, c) = ((p / side) as f32 / side as f32, (p % side) as f32 / side as f32);
             1.0 / (1.0 + (-12.0 * (0.3 - (r - 0.65).hypot(c - 0.4))).exp())
         })
-        .collect();
+        .collect()
+}
+
+/// Relative L2 distance of W y / W 1 to the exact one.
+fn normalised_error(image: &[f32], side: usize) -> f64 {
+    let f = Features::bilateral(image, side, side, [1.0, 1.0], 100.0, 15.0).unwrap();
+    let (lattice, exact) = (Lattice::build(&f).unwrap(), Exact::build(f).unwrap());
+    let y = tumour(side);
     let normalised = |k: &dyn PairwiseKernel| -> Vec<f32> {
         apply(k, &y).iter().zip(k.mass()).map(|(v, m)| v / m).collect()
     };
-    let (a, b) = (normalised(&lattice), normalised(&exact));
-    let difference: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x - y).collect();
-    (dot(&difference, &difference) / dot(&b, &b)).sqrt()
+    relative(&normalised(&lattice), &normalised(&exact))
+}
+
+/// The kinds of images that the kernels' errors are measured on.
+fn kinds(side: usize, channels: usize) -> [(&'static str, Vec<f32>, usize); 4] {
+    let n = side * side * channels;
+    let noise = random(n, 3).iter().map(|v| 255.0 * v).collect();
+    [
+        ("brain-like", brain_like(side, channels, 1), side),
+        ("random", noise, side),
+        ("constant", vec![77.0; n], side),
+        ("single pixel", vec![77.0; channels], 1),
+    ]
 }
 
 #[test]
-fn the_lattice_is_close_to_the_exact_sum_on_brain_like_slices() {
+fn the_lattice_is_close_to_the_exact_sum() {
     for seed in 0..4 {
-        let error = normalised_error(96, 3, seed);
+        let error = normalised_error(&brain_like(96, 3, seed), 96);
         assert!(error <= 0.035, "seed {seed}: {error}");
+    }
+    for channels in 1..=5 {
+        for (what, image, side) in kinds(64, channels) {
+            let error = normalised_error(&image, side);
+            println!("{what}, {channels} channels: {error:.4}");
+            // Noise in four channels and more leaves each pixel next to alone on a lattice of many dimensions, which then is no
+            // approximation of anything: 0.22 and 0.11 here. That is what the README says.
+            if (what, channels > 3) == ("random", true) {
+                continue;
+            }
+            assert!(error <= 0.035, "{what}, {channels} channels: {error}");
+        }
     }
 }
 
@@ -107,12 +168,7 @@ fn high_quality_errors(image: &[f32], side: usize) -> (f64, f64) {
     let f = Features::bilateral(image, side, side, [1.0, 1.0], 100.0, 15.0).unwrap();
     let high = Lattice::build_with(&f, Quality::High, CpuPath::detect().unwrap()).unwrap();
     let exact = Exact::build(f).unwrap();
-    let tumour: Vec<f32> = (0..n)
-        .map(|p| {
-            let (r, c) = ((p / side) as f32 / side as f32, (p % side) as f32 / side as f32);
-            1.0 / (1.0 + (-12.0 * (0.3 - (r - 0.65).hypot(c - 0.4))).exp())
-        })
-        .collect();
+    let tumour = tumour(side);
     let gradient = |kernel: &dyn PairwiseKernel| -> Vec<f32> {
         let healthy: Vec<f32> = tumour.iter().map(|v| 1.0 - v).collect();
         let (a, b) = (apply(kernel, &healthy), apply(kernel, &tumour));
@@ -124,19 +180,14 @@ fn high_quality_errors(image: &[f32], side: usize) -> (f64, f64) {
 
 #[test]
 fn high_quality_is_close_without_normalisation() {
-    let side = 48;
-    for channels in [1, 3, 5] {
-        let n = side * side * channels;
-        let noise: Vec<f32> = random(if channels < 5 { n } else { 20 * 20 * 5 }, 3);
-        let random_image: Vec<f32> = noise.iter().map(|v| 255.0 * v).collect();
-        for (what, image, side) in [
-            ("brain-like", brain_like(side, channels, 1), side),
-            ("random", random_image, if channels < 5 { side } else { 20 }),
-            ("constant", vec![77.0; n], side),
-            ("single pixel", vec![77.0; channels], 1),
-        ] {
+    for channels in 1..=5 {
+        // Two rings around random points in seven dimensions are many vertices.
+        for (what, image, side) in kinds(if channels < 5 { 48 } else { 20 }, channels) {
             let (value, gradient) = high_quality_errors(&image, side);
-            assert!(value <= 0.12 && gradient <= 0.09, "{what}, {channels} channels: {value} {gradient}");
+            println!("{what}, {channels} channels: {value:.4} {gradient:.4}");
+            // Noise in four channels is the one case beyond 0.09.
+            let limit = if (what, channels) == ("random", 4) { 0.1 } else { 0.09 };
+            assert!(value <= 0.12 && gradient <= limit, "{what}, {channels} channels: {value} {gradient}");
         }
     }
 }
@@ -165,21 +216,22 @@ fn every_kernel_is_symmetric_linear_and_knows_its_mass() {
     let side = 24;
     for channels in 1..=5 {
         let f = features(side, channels, 9);
-        for kernel in every_kernel(&f) {
+        // On one processor to the bit; a device's code for one channel and for five may round differently.
+        let here = every_kernel(&f).into_iter().map(|kernel| (kernel, 0.0));
+        let on_device = every_device_kernel(&f).into_iter().map(|kernel| (kernel, 1e-5));
+        for (kernel, tolerance) in here.chain(on_device) {
             let n = side * side;
             let (u, v) = (random(n, 1), random(n, 2));
             let (wu, wv) = (apply(&*kernel, &u), apply(&*kernel, &v));
             let (a, b) = (dot(&u, &wv), dot(&v, &wu));
             assert!((a - b).abs() <= 1e-5 * a.abs(), "{channels} channels: {a} {b}");
-            for (m, w) in kernel.mass().iter().zip(apply(&*kernel, &vec![1.0; n])) {
-                assert_eq!(*m, w);
-            }
+            assert!(relative(kernel.mass(), &apply(&*kernel, &vec![1.0; n])) <= tolerance);
             // Five channels at once, as one by one.
             let many: Vec<f32> = (0..5).flat_map(|s| random(n, s)).collect();
             let together = apply(&*kernel, &many);
             for s in 0..5 {
                 let alone = apply(&*kernel, &many[s * n..][..n]);
-                assert_eq!(together[s * n..][..n], alone[..]);
+                assert!(relative(&together[s * n..][..n], &alone) <= tolerance);
             }
         }
     }
@@ -218,9 +270,9 @@ fn check_gradient(
 #[test]
 fn the_gradient_is_the_true_one() {
     let side = 12;
-    for channels in [1, 3, 5] {
+    for channels in 1..=5 {
         let f = features(side, channels, 3);
-        for kernel in every_kernel(&f) {
+        for kernel in every_kernel(&f).into_iter().chain(every_device_kernel(&f)) {
             for k in 2..=5 {
                 for form in [LossForm::NonNegative, LossForm::ConstantFree] {
                     for (roi, gate) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -315,10 +367,14 @@ fn a_volume_one_voxel_deep_is_a_slice_and_spacing_counts() {
 #[test]
 fn the_gradient_is_the_true_one_in_a_volume() {
     // Four slices of 6 × 6 as one image of 24 × 6: the loss sees pixels, the kernel knows where they lie.
-    let image: Vec<f32> = random(2 * 4 * 36, 2).iter().map(|v| 90.0 * v).collect();
-    let f = Features::bilateral_volume(&image, [4, 6, 6], [4.0, 1.0, 1.0], 10.0, 15.0).unwrap();
-    for kernel in every_kernel(&f) {
-        check_gradient(kernel, [24, 6], 3, LossForm::NonNegative, true, true);
+    for channels in 1..=5 {
+        let image: Vec<f32> = random(channels * 4 * 36, 2).iter().map(|v| 90.0 * v).collect();
+        let f = Features::bilateral_volume(&image, [4, 6, 6], [4.0, 1.0, 1.0], 10.0, 15.0).unwrap();
+        for kernel in every_kernel(&f).into_iter().chain(every_device_kernel(&f)) {
+            for k in 2..=5 {
+                check_gradient(kernel.clone(), [24, 6], k, LossForm::NonNegative, true, true);
+            }
+        }
     }
 }
 

@@ -55,21 +55,21 @@ impl Quality {
 
 /// A slice's or volume's place on the lattice; 16 bytes a pixel in five dimensions.
 pub struct Lattice {
-    pixels: usize,
-    corners: usize,
-    rounds: usize,
+    pub(crate) pixels: usize,
+    pub(crate) corners: usize,
+    pub(crate) rounds: usize,
     /// What the filtered values are multiplied by.
-    scale: f32,
+    pub(crate) scale: f32,
     /// The simplex of each pixel.
-    simplex: Vec<u32>,
+    pub(crate) simplex: Vec<u32>,
     /// Barycentric weights `[pixel][corner]`, fractions of [`embed::ONE`].
-    weight: Vec<u16>,
+    pub(crate) weight: Vec<u16>,
     /// The vertices of each simplex, `[simplex][corner]`.
-    corner: Vec<u32>,
+    pub(crate) corner: Vec<u32>,
     /// `[direction][vertex]`, both neighbours; `vertices` where there is none.
-    neighbours: Vec<[u32; 2]>,
-    vertices: usize,
-    mass: Vec<f32>,
+    pub(crate) neighbours: Vec<[u32; 2]>,
+    pub(crate) vertices: usize,
+    pub(crate) mass: Vec<f32>,
     path: CpuPath,
 }
 
