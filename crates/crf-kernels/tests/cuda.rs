@@ -142,3 +142,36 @@ fn cuda_refuses_what_does_not_fit() {
     let turned = Shown { shape: Some([9, 8]), ..(&lattice).into() };
     assert!(matches!(Batch::new(vec![turned], 8, 9), Err(Error::Length { .. })));
 }
+
+/// The operator on candle's own tensors and stream, forward and backward.
+#[cfg(feature = "candle-cuda")]
+#[test]
+fn cuda_tensors_of_candle_agree_with_the_cpu() {
+    let device = match Device::new_cuda(0) {
+        Ok(device) => device,
+        Err(error) => {
+            return writeln!(std::io::stderr(), "!! NOT CHECKED on a CUDA device: {error}").unwrap();
+        }
+    };
+    let cuda = Cuda::on_stream(device.as_cuda_device().unwrap().cuda_stream()).unwrap();
+    let ([height, width], k) = ([19, 26], 3);
+    let pairs: Vec<_> =
+        (0..2).map(|seed| pair(&cuda, KINDS[0], &features([height, width], 3, 25.0, seed))).collect();
+    let (here, there): (Vec<_>, Vec<_>) =
+        pairs.into_iter().map(|(a, b)| (a, Arc::new(b) as Arc<dyn PairwiseKernel>)).unzip();
+    let values = random(2 * k * height * width, 5);
+    let (roi, gate) = (random(2 * height * width, 6), random(2 * height * width, 7));
+    let run = |kernels: &[Arc<dyn PairwiseKernel>], device: &Device| {
+        let tensor = |v: &[f32], shape: &[usize]| Tensor::from_slice(v, shape, device).unwrap();
+        let y = Var::from_tensor(&tensor(&values, &[2, k, height, width])).unwrap();
+        let [roi, gate] = [&roi, &gate].map(|v| tensor(v, &[2, height, width]));
+        let loss = crf_loss(&y, kernels, LossForm::NonNegative, Some(&roi), Some(&gate)).unwrap();
+        // Not 1, so that the backward pass has something to multiply with.
+        let gradient = (&loss * 0.5).unwrap().backward().unwrap();
+        let gradient = gradient.get(&y).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        (loss.to_scalar::<f32>().unwrap(), gradient)
+    };
+    let (expected, found) = (run(&here, &Device::Cpu), run(&there, &device));
+    assert!(relative(&[found.0], &[expected.0]) < 1e-4);
+    assert!(relative(&found.1, &expected.1) < 1e-4);
+}

@@ -32,17 +32,14 @@ fn compiler() -> String {
 /// Whether there is a C++20 compiler whose programs run with these flags; it says so where there is none.
 fn works(flags: &[&str]) -> bool {
     let folder = tempfile::tempdir().unwrap();
-    let (source, path) = (folder.path().join("probe.cpp"), folder.path().join("probe"));
-    std::fs::write(&source, "#include <barrier>\nint main() { std::barrier<> b(1); b.arrive_and_wait(); }\n")
-        .unwrap();
-    let built = Command::new(compiler())
-        .args(["-std=c++20", "-pthread"])
-        .args(flags)
-        .arg(&source)
-        .arg("-o")
-        .arg(&path)
-        .output()
-        .is_ok_and(|output| output.status.success());
+    let path = folder.path().join("probe");
+    let mut command = Command::new(compiler());
+    command.args(["-std=c++20", "-pthread", "-x", "c++", "-"]).args(flags).arg("-o").arg(&path);
+    let source = b"#include <barrier>\nint main() { std::barrier<> b(1); b.arrive_and_wait(); }\n";
+    let built = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().is_ok_and(|mut child| {
+        let told = child.stdin.take().is_some_and(|mut stdin| stdin.write_all(source).is_ok());
+        told && child.wait().is_ok_and(|status| status.success())
+    });
     let runs = built && Command::new(&path).output().is_ok_and(|output| output.status.success());
     if !runs {
         // Not `eprintln!`, which a test keeps to itself when it passes.

@@ -36,7 +36,10 @@ impl CustomOp1 for CrfLoss {
     }
 
     fn cuda_fwd(&self, y: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
-        let (_, k, h, w) = layout.shape().dims4()?;
+        let dims = layout.dims();
+        let (k, w) = (dims[1], dims[dims.len() - 1]);
+        // Of a volume, the rows of all its slices.
+        let h = dims[2..dims.len() - 1].iter().product();
         let images = self.kernels.iter().map(|kernel| kernel.resident()).collect::<Option<Vec<_>>>();
         let images = images.ok_or_else(|| {
             Error::Msg(
