@@ -184,8 +184,9 @@ fn weights(tensor: &Tensor, name: &str) -> Result<Vec<f32>> {
 
 /// Eq. 2 summed over the images and divided by their number; α is the caller's factor.
 ///
-/// `probabilities` `[B, K, H, W]` or, of volumes, `[B, K, D, H, W]`, f32, summing to 1 over K; `kernels` one an image. `roi` `[B, H, W]` or `[B, D, H, W]` f32 in 0..=1: pixels at 0 take no part
-/// on either side. `gate`, of the same shape, weighs pixel i as the one that is compared, not as the one compared with: at 0 it still pulls on others.
+/// `probabilities` `[B, K, H, W]` or, of volumes, `[B, K, D, H, W]`, f32, summing to 1 over K; `kernels` one an image. `roi` `[B, H, W]` or
+/// `[B, D, H, W]`, f32 in 0..=1: pixels at 0 take no part on either side. `gate`, of the same shape and range, weighs pixel i as the one that is
+/// compared, not as the one compared with: at 0 it still pulls on others.
 ///
 /// Tensors on a CUDA device (feature `candle-cuda`) need kernels that live there, `Resident` or a view of one; nothing is then copied to
 /// the host, and weights are not checked for their range.

@@ -125,14 +125,13 @@ fn normalised_error(image: &[f32], side: usize) -> f64 {
     relative(&normalised(&lattice), &normalised(&exact))
 }
 
-/// The kinds of images that the kernels' errors are measured on.
-fn kinds(side: usize, channels: usize) -> [(&'static str, Vec<f32>, usize); 4] {
-    let n = side * side * channels;
-    let noise = random(n, 3).iter().map(|v| 255.0 * v).collect();
+/// The kinds of images that the kernels' errors are measured on; noise has a side of its own.
+fn kinds(side: usize, noise_side: usize, channels: usize) -> [(&'static str, Vec<f32>, usize); 4] {
+    let noise = random(noise_side * noise_side * channels, 3).iter().map(|v| 255.0 * v).collect();
     [
         ("brain-like", brain_like(side, channels, 1), side),
-        ("random", noise, side),
-        ("constant", vec![77.0; n], side),
+        ("random", noise, noise_side),
+        ("constant", vec![77.0; side * side * channels], side),
         ("single pixel", vec![77.0; channels], 1),
     ]
 }
@@ -144,15 +143,13 @@ fn the_lattice_is_close_to_the_exact_sum() {
         assert!(error <= 0.035, "seed {seed}: {error}");
     }
     for channels in 1..=5 {
-        for (what, image, side) in kinds(64, channels) {
+        for (what, image, side) in kinds(64, 64, channels) {
             let error = normalised_error(&image, side);
             println!("{what}, {channels} channels: {error:.4}");
             // Noise in four channels and more leaves each pixel next to alone on a lattice of many dimensions, which then is no
             // approximation of anything: 0.22 and 0.11 here. That is what the README says.
-            if (what, channels > 3) == ("random", true) {
-                continue;
-            }
-            assert!(error <= 0.035, "{what}, {channels} channels: {error}");
+            let limit = if (what, channels > 3) == ("random", true) { 0.22 } else { 0.035 };
+            assert!(error <= limit, "{what}, {channels} channels: {error}");
         }
     }
 }
@@ -182,7 +179,7 @@ fn high_quality_errors(image: &[f32], side: usize) -> (f64, f64) {
 fn high_quality_is_close_without_normalisation() {
     for channels in 1..=5 {
         // Two rings around random points in seven dimensions are many vertices.
-        for (what, image, side) in kinds(if channels < 5 { 48 } else { 20 }, channels) {
+        for (what, image, side) in kinds(48, if channels < 5 { 48 } else { 20 }, channels) {
             let (value, gradient) = high_quality_errors(&image, side);
             println!("{what}, {channels} channels: {value:.4} {gradient:.4}");
             // Noise in four channels is the one case beyond 0.09.

@@ -254,6 +254,22 @@ fn check_loss(
     assert_eq!((again.0, again.1.map(f32::to_bits)), (found, loss.map(f32::to_bits)));
 }
 
+/// Two images' kernels on the CPU, and the same packed.
+type Pair = ([Arc<dyn PairwiseKernel>; 2], Vec<Packed>);
+
+fn pair_on_lattice(shape: [usize; 2], channels: usize) -> Pair {
+    let lattices = [3, 4].map(|seed| lattice(&features(shape, channels, seed), Quality::Standard));
+    let packed = lattices.iter().map(|l| Packed::lattice(l).unwrap()).collect();
+    (lattices.map(|l| Arc::new(l) as _), packed)
+}
+
+fn pair_by_definition(shape: [usize; 2], channels: usize) -> Pair {
+    let f = [3, 4].map(|seed| features(shape, channels, seed));
+    let exact = f.clone().map(|f| Exact::build(f).unwrap());
+    let packed = f.iter().zip(&exact).map(|(f, e)| Packed::exact(f, Some(e.mass())).unwrap()).collect();
+    (exact.map(|e| Arc::new(e) as _), packed)
+}
+
 /// Every combination for two classes, and all at once for more.
 fn losses() -> impl Iterator<Item = (usize, bool, bool, LossForm)> {
     let forms = [LossForm::NonNegative, LossForm::ConstantFree];
@@ -271,9 +287,7 @@ fn loss_and_gradient_on_the_lattice_are_those_of_the_cpu() {
     for (k, roi, gate, form) in losses() {
         let built = build(Program::loss(k, roi, gate, form), &[]);
         for shape in [[13, 18], [1, 1]] {
-            let lattices = [3, 4].map(|seed| lattice(&features(shape, 3, seed), Quality::Standard));
-            let packed = lattices.iter().map(|l| Packed::lattice(l).unwrap()).collect();
-            let kernels = lattices.map(|l| Arc::new(l) as Arc<dyn PairwiseKernel>);
+            let (kernels, packed) = pair_on_lattice(shape, 3);
             check_loss(&built, form, shape, &kernels, packed, 8);
         }
     }
@@ -292,11 +306,7 @@ fn loss_and_gradient_by_definition_are_those_of_the_cpu() {
         let built = build(Program::loss(k, roi, gate, form).exact(channels + 2), &[]);
         // More pixels than a block sums for, and fewer than a tile.
         for shape in [[33, 34], [3, 5]] {
-            let f = [3, 4].map(|seed| features(shape, channels, seed));
-            let exact = f.clone().map(|f| Exact::build(f).unwrap());
-            let packed =
-                f.iter().zip(&exact).map(|(f, e)| Packed::exact(f, Some(e.mass())).unwrap()).collect();
-            let kernels = exact.map(|e| Arc::new(e) as Arc<dyn PairwiseKernel>);
+            let (kernels, packed) = pair_by_definition(shape, channels);
             check_loss(&built, form, shape, &kernels, packed, 256);
         }
     }
@@ -327,17 +337,12 @@ fn sanitizers_find_nothing() {
         if !works(flags) {
             continue;
         }
-        let shape = [11, 17];
-        let (form, f) = (LossForm::NonNegative, [1, 2].map(|seed| features(shape, 3, seed)));
+        let (shape, form) = ([11, 17], LossForm::NonNegative);
         let built = build(Program::loss(3, true, true, form), flags);
-        let lattices = f.clone().map(|f| lattice(&f, Quality::Standard));
-        let packed = lattices.iter().map(|l| Packed::lattice(l).unwrap()).collect();
-        let kernels = lattices.map(|l| Arc::new(l) as Arc<dyn PairwiseKernel>);
+        let (kernels, packed) = pair_on_lattice(shape, 3);
         check_loss(&built, form, shape, &kernels, packed, 4);
         let built = build(Program::loss(2, false, false, form).exact(5), flags);
-        let exact = f.clone().map(|f| Exact::build(f).unwrap());
-        let packed = f.iter().zip(&exact).map(|(f, e)| Packed::exact(f, Some(e.mass())).unwrap()).collect();
-        let kernels = exact.map(|e| Arc::new(e) as Arc<dyn PairwiseKernel>);
+        let (kernels, packed) = pair_by_definition(shape, 3);
         check_loss(&built, form, shape, &kernels, packed, 256);
     }
 }

@@ -15,7 +15,6 @@ typedef unsigned long long u64;
 
 // A lattice or an image's features, packed into words by `packed.rs`: this header, then what it points to.
 enum Header {
-    PIXELS,
     VERTICES,
     CORNERS,
     CHUNKS,

@@ -9,7 +9,6 @@ use crate::lattice::Lattice;
 /// Words of the header, `Header` in `kernels.cu`.
 #[derive(Clone, Copy)]
 enum Field {
-    Pixels,
     Vertices,
     Corners,
     Chunks,
@@ -142,7 +141,6 @@ impl Packed {
             }
         }
         let mut writer = Writer::new();
-        writer.set(Field::Pixels, lattice.pixels as u32);
         writer.set(Field::Vertices, lattice.vertices as u32);
         writer.set(Field::Corners, corners as u32);
         writer.set(Field::Chunks, chunks.len() as u32);
@@ -190,7 +188,6 @@ impl Packed {
             }
         }
         let mut writer = Writer::new();
-        writer.set(Field::Pixels, n as u32);
         writer.set(Field::Expanded, u32::from(expanded));
         let unknown = vec![0.0; n];
         writer.add_floats(Field::Mass, mass.unwrap_or(&unknown));
