@@ -73,6 +73,18 @@ pub enum Error {
         /// Bytes that were free, 0 if the device did not say.
         free: usize,
     },
+    /// Features so scattered that the lattice does not fit.
+    #[error(
+        "{pixels} pixels of {features} features: expected a lattice of at most {limit} vertices, found more; use wider bandwidths, fewer channels or Exact"
+    )]
+    Vertices {
+        /// The limit.
+        limit: usize,
+        /// How many pixels were given.
+        pixels: usize,
+        /// With how many features each.
+        features: usize,
+    },
     /// More dimensions than a lattice key holds.
     #[error("expected 1 to {limit} features a pixel, found {found}")]
     Dimensions {

@@ -146,9 +146,8 @@ fn the_lattice_is_close_to_the_exact_sum() {
         for (what, image, side) in kinds(64, 64, channels) {
             let error = normalised_error(&image, side);
             println!("{what}, {channels} channels: {error:.4}");
-            // Noise in four channels and more leaves each pixel next to alone on a lattice of many dimensions, which then is no
-            // approximation of anything: 0.22 and 0.11 here. That is what the README says.
-            let limit = if (what, channels > 3) == ("random", true) { 0.22 } else { 0.035 };
+            // Noise in four channels is the one case beyond 0.035, as the README says.
+            let limit = if (what, channels) == ("random", 4) { 0.043 } else { 0.035 };
             assert!(error <= limit, "{what}, {channels} channels: {error}");
         }
     }
@@ -178,13 +177,11 @@ fn high_quality_errors(image: &[f32], side: usize) -> (f64, f64) {
 #[test]
 fn high_quality_is_close_without_normalisation() {
     for channels in 1..=5 {
-        // Two rings around random points in seven dimensions are many vertices.
+        // Three rings around random points in seven dimensions are many vertices.
         for (what, image, side) in kinds(48, if channels < 5 { 48 } else { 20 }, channels) {
             let (value, gradient) = high_quality_errors(&image, side);
             println!("{what}, {channels} channels: {value:.4} {gradient:.4}");
-            // Noise in four channels is the one case beyond 0.09.
-            let limit = if (what, channels) == ("random", 4) { 0.1 } else { 0.09 };
-            assert!(value <= 0.12 && gradient <= limit, "{what}, {channels} channels: {value} {gradient}");
+            assert!(value <= 0.12 && gradient <= 0.09, "{what}, {channels} channels: {value} {gradient}");
         }
     }
 }

@@ -28,7 +28,8 @@ thread_local! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Quality {
     /// One round of blurs on the vertices that pixels touch: 53–65 % of the exact mass on slices of MRI, and after
-    /// normalisation within 1.3–3.4 % of the exact result.
+    /// normalisation within 1.3–3.4 % of the exact result. Scattered pixels, as of noise in many channels, get a ring of
+    /// vertices around those.
     #[default]
     Standard,
     /// Two rounds on a finer lattice, with two rings of vertices around those that pixels touch, so that little is cut off, and
@@ -77,8 +78,8 @@ impl Lattice {
     /// Builds the lattice of an image's features.
     ///
     /// # Errors
-    /// [`Error::Dimensions`] beyond 15 features, [`Error::Range`] when they span too many bandwidths,
-    /// [`Error::CpuPath`] if `SCRIBSEG_CPU` names instructions that are not there.
+    /// [`Error::Dimensions`] beyond 15 features, [`Error::Range`] when they span too many bandwidths, [`Error::Vertices`] when
+    /// they are too scattered for a lattice, [`Error::CpuPath`] if `SCRIBSEG_CPU` names instructions that are not there.
     pub fn build(features: &Features) -> Result<Self> {
         Self::build_with(features, Quality::Standard, CpuPath::detect()?)
     }
@@ -103,7 +104,7 @@ impl Lattice {
             (0..d).map(|i| (deviation / (((i + 1) * (i + 2)) as f64).sqrt()) as f32).collect();
         let packing = Packing::new(d);
         let mut places = Places::new(packing, n);
-        let limit = packing.limit(quality.rings());
+        let limit = packing.limit(quality.rings() + 1);
         let mut block = Block::new();
         let mut lanes = vec![[0.0f32; LANES]; d];
         for (index, pixels) in features.values.chunks(LANES * d).enumerate() {
@@ -123,14 +124,22 @@ impl Lattice {
             }
         }
         let Places { mut vertices, simplex, corner, weight, .. } = places;
-        for _ in 0..quality.rings() {
+        // Where pixels share next to no vertices, what joins them passes through vertices that none of them touches.
+        let sparse = vertices.keys.len() > SPARSE * n;
+        for _ in 0..quality.rings() + usize::from(sparse) {
             for number in 0..vertices.keys.len() {
+                if vertices.keys.len() > MOST_VERTICES {
+                    break;
+                }
                 for direction in 0..corners {
                     let (point, vector) = (vertices.keys[number], packing.direction(direction));
                     vertices.insert(table::moved(point, vector));
                     vertices.insert(table::moved_back(point, vector));
                 }
             }
+        }
+        if vertices.keys.len() > MOST_VERTICES {
+            return Err(Error::Vertices { limit: MOST_VERTICES, pixels: n, features: d });
         }
         let neighbours = neighbours(&vertices, packing);
         let vertices = vertices.keys.len();
@@ -166,6 +175,12 @@ impl Lattice {
         self.vertices
     }
 }
+
+/// Vertices a pixel beyond which a lattice gets one more ring; slices of MRI have about one to ten pixels a vertex, noise in
+/// four channels six vertices a pixel.
+const SPARSE: usize = 4;
+/// Most vertices of a lattice: some 5 GB of them in five dimensions.
+const MOST_VERTICES: usize = 1 << 26;
 
 /// Pixels whose exact mass is summed to calibrate a lattice.
 const SAMPLES: usize = 64;
