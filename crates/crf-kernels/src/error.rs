@@ -73,9 +73,15 @@ pub enum Error {
         /// Bytes that were free, 0 if the device did not say.
         free: usize,
     },
-    /// Features so scattered that the lattice does not fit.
+    /// An image whose features do not fit in memory.
+    #[error("expected {asked} bytes of memory for the features, found less; use a smaller image")]
+    Memory {
+        /// Bytes asked for.
+        asked: usize,
+    },
+    /// Features so many or so scattered that the lattice would be too large.
     #[error(
-        "{pixels} pixels of {features} features: expected a lattice of at most {limit} vertices, found more; use wider bandwidths, fewer channels or Exact"
+        "{pixels} pixels of {features} features: expected a lattice of at most {limit} vertices, found more; use wider bandwidths, fewer channels or a smaller image"
     )]
     Vertices {
         /// The limit.

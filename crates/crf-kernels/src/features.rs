@@ -27,6 +27,7 @@ impl Features {
             let expected = values.len().next_multiple_of(dimensions);
             return Err(Error::Length { what: "features", expected, found: values.len() });
         }
+        few_enough(values.len() / dimensions)?;
         if let Some(i) = values.iter().position(|v| !v.is_finite()) {
             return Err(Error::NotFinite {
                 pixel: i / dimensions,
@@ -42,7 +43,7 @@ impl Features {
     /// `channels` is planar `[channel][y][x]`, any number of channels up to 13, in the units of `sigma_intensity`.
     ///
     /// # Errors
-    /// [`Error::Bandwidth`], [`Error::Length`], [`Error::NotFinite`].
+    /// [`Error::Bandwidth`], [`Error::Length`], [`Error::Dimensions`], [`Error::Memory`], [`Error::NotFinite`].
     pub fn bilateral(
         channels: &[f32],
         height: usize,
@@ -87,14 +88,7 @@ impl Features {
         if pixels == 0 {
             return Self::new(Vec::new(), AXES);
         }
-        // Lattices count pixels' places in 32 bits.
-        if pixels > u32::MAX as usize {
-            return Err(Error::Length {
-                what: "pixels of an image",
-                expected: u32::MAX as usize,
-                found: pixels,
-            });
-        }
+        few_enough(pixels)?;
         if !channels.len().is_multiple_of(pixels) {
             let expected = channels.len().next_multiple_of(pixels);
             return Err(Error::Length { what: "channels of an image", expected, found: channels.len() });
@@ -103,7 +97,10 @@ impl Features {
         if AXES + count > MAX_DIMENSIONS {
             return Err(Error::Dimensions { limit: MAX_DIMENSIONS, found: AXES + count });
         }
-        let mut values = Vec::with_capacity(pixels * (AXES + count));
+        let mut values = Vec::new();
+        let length = pixels.saturating_mul(AXES + count);
+        let no_room = |_| Error::Memory { asked: length.saturating_mul(size_of::<f32>()) };
+        values.try_reserve_exact(length).map_err(no_room)?;
         let mut index = [0usize; AXES];
         for p in 0..pixels {
             values.extend(index.iter().zip(&step).map(|(&i, &step)| i as f32 * step));
@@ -128,4 +125,13 @@ impl Features {
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
+}
+
+/// Lattices count pixels' places in 32 bits.
+fn few_enough(pixels: usize) -> Result<()> {
+    const MOST: usize = u32::MAX as usize;
+    if pixels > MOST {
+        return Err(Error::Length { what: "pixels of an image", expected: MOST, found: pixels });
+    }
+    Ok(())
 }

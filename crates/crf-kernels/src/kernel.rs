@@ -28,7 +28,7 @@ pub trait PairwiseKernel: Send + Sync {
 
 /// Checks the lengths that [`PairwiseKernel::filter`] promises to check.
 pub(crate) fn check_lengths(pixels: usize, channels: usize, values: &[f32], out: &[f32]) -> Result<()> {
-    let expected = pixels * channels;
+    let expected = pixels.saturating_mul(channels);
     for (what, found) in [("values to filter", values.len()), ("filter output", out.len())] {
         if found != expected {
             return Err(Error::Length { what, expected, found });

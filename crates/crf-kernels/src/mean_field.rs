@@ -36,7 +36,8 @@ pub struct Term {
 ///
 /// # Errors
 /// [`Error::Length`] when the terms' images differ in size or the probabilities are not whole planes of it,
-/// [`Error::Bandwidth`] for a weight that is not finite, [`Error::NotFinite`] for a probability that is not.
+/// [`Error::Bandwidth`] for a weight that is not finite, [`Error::NotFinite`] for a probability that is not, or an energy that a huge
+/// weight drives out of range.
 pub fn mean_field(probabilities: &[f32], terms: &[Term], iterations: usize) -> Result<Vec<f32>> {
     let Some(first) = terms.first() else { return Ok(probabilities.to_vec()) };
     let n = first.kernel.pixels();
@@ -79,6 +80,9 @@ pub fn mean_field(probabilities: &[f32], terms: &[Term], iterations: usize) -> R
             for (i, (energy, &pull)) in energy.iter_mut().zip(&filtered).enumerate() {
                 *energy += term.weight * factor(i % n) * pull;
             }
+        }
+        if let Some(i) = energy.iter().position(|e| !e.is_finite()) {
+            return Err(Error::NotFinite { pixel: i % n, feature: i / n, found: energy[i] });
         }
         for p in 0..n {
             let largest = (0..classes).map(|k| energy[k * n + p]).fold(f32::NEG_INFINITY, f32::max);

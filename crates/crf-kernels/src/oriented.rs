@@ -52,10 +52,14 @@ impl View {
         }
     }
 
-    /// The view of planar values `[plane][y][x]`.
+    /// The view of planar values `[plane][y][x]`; what is left beyond whole planes is dropped.
     pub fn apply<T: Copy>(self, values: &[T], height: usize, width: usize) -> Vec<T> {
+        let plane = height.saturating_mul(width);
+        if plane == 0 || plane > values.len() {
+            return Vec::new();
+        }
         let indices = self.indices(height, width);
-        let planes = values.chunks_exact((height * width).max(1));
+        let planes = values.chunks_exact(plane);
         planes.flat_map(|plane| indices.iter().map(move |&i| plane[i as usize])).collect()
     }
 }

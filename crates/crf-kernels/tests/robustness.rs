@@ -10,7 +10,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use scribseg_crf_kernels::{
-    CpuPath, Exact, Features, Lattice, LossForm, Normalisation, PairwiseKernel, Quality, Result, Term,
+    CpuPath, Exact, Features, Lattice, LossForm, Normalisation, PairwiseKernel, Quality, Result, Term, View,
     crf_loss, mean_field,
 };
 
@@ -115,7 +115,9 @@ fn case(rng: &mut impl Rng) -> bool {
             weight: number(rng, 0.0..10.0) as f32,
             normalisation: Normalisation::Symmetric,
         }];
-        let _ = mean_field(&probabilities, &terms, 2);
+        if let Ok(q) = mean_field(&probabilities, &terms, 2) {
+            assert!(q.iter().all(|q| q.is_finite()));
+        }
     }
     true
 }
@@ -138,5 +140,8 @@ fn shapes_beyond_memory_are_refused() {
     let huge = usize::MAX / 2;
     assert!(Features::bilateral(&[], huge, 3, [1.0, 1.0], 10.0, 15.0).is_err());
     assert!(Features::bilateral(&[1.0; 4], huge, 1, [1.0, 1.0], 10.0, 15.0).is_err());
+    let one = Arc::new(Exact::build(Features::new(vec![1.0, 2.0], 1).unwrap()).unwrap());
+    assert!(one.filter(huge + 2, &[], &mut []).is_err());
+    assert!(View::default().apply(&[1u8], huge, 3).is_empty());
     assert!(Features::bilateral_volume(&[], [huge, huge, huge], [1.0; 3], 10.0, 15.0).is_err());
 }

@@ -34,7 +34,8 @@ impl Resident {
     /// A copy of a lattice on the device, where its mass is summed anew.
     ///
     /// # Errors
-    /// [`Error::DeviceMemory`](crate::Error::DeviceMemory), [`Error::Cuda`](crate::Error::Cuda).
+    /// [`Error::DeviceMemory`](crate::Error::DeviceMemory), [`Error::Cuda`](crate::Error::Cuda), [`Error::Length`](crate::Error::Length) for one that is
+    /// too large for the device's counts.
     pub fn lattice(cuda: &Arc<Cuda>, lattice: &Lattice) -> Result<Self> {
         Self::new(cuda, Packed::lattice(lattice)?, lattice.pixels, None)
     }

@@ -28,13 +28,13 @@ thread_local! {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Quality {
     /// One round of blurs on the vertices that pixels touch: 53–65 % of the exact mass on slices of MRI, and after
-    /// normalisation within 1.3–3.4 % of the exact result. Scattered pixels, as of noise in many channels, get a ring of
-    /// vertices around those.
+    /// normalisation within 1.3–3.4 % of the exact result. Scattered pixels, with more than two vertices each, get a ring of
+    /// vertices around those, where its keys have room for them.
     #[default]
     Standard,
-    /// Two rounds on a finer lattice, with two rings of vertices around those that pixels touch, so that little is cut off, and
-    /// the mass brought to the exact one at 64 pixels: within 6 % of the exact result without normalisation, its gradient
-    /// through a softmax within 7 %. A lattice of some thirty times as many vertices.
+    /// Two rounds on a finer lattice, with two rings of vertices around those that pixels touch (three for scattered pixels), so
+    /// that little is cut off, and the mass brought to the exact one at 64 pixels: on slices of MRI within 6 % of the exact result
+    /// without normalisation, its gradient through a softmax within 7 %. A lattice of some thirty times as many vertices.
     High,
 }
 
@@ -104,7 +104,9 @@ impl Lattice {
             (0..d).map(|i| (deviation / (((i + 1) * (i + 2)) as f64).sqrt()) as f32).collect();
         let packing = Packing::new(d);
         let mut places = Places::new(packing, n);
-        let limit = packing.limit(quality.rings() + 1);
+        let limit = packing.limit(quality.rings());
+        let too_many = || Error::Vertices { limit: MOST_VERTICES, pixels: n, features: d };
+        let mut reach = 0.0f32;
         let mut block = Block::new();
         let mut lanes = vec![[0.0f32; LANES]; d];
         for (index, pixels) in features.values.chunks(LANES * d).enumerate() {
@@ -118,31 +120,26 @@ impl Lattice {
             if let Some(l) = block.reach[..count].iter().position(|&r| r.is_nan() || r >= limit as f32) {
                 return Err(Error::Range { pixel: index * LANES + l, found: block.reach[l], limit });
             }
+            reach = block.reach[..count].iter().fold(reach, |a, &b| a.max(b));
             for l in 0..count {
                 places.add([block.point[0][l], block.point[1][l], block.rank[l]]);
                 places.weight.extend(block.weight[..corners].iter().map(|w| w[l]));
+            }
+            if places.vertices.keys.len() > MOST_VERTICES {
+                return Err(too_many());
             }
         }
         let Places { mut vertices, simplex, corner, weight, .. } = places;
         // Where pixels share next to no vertices, what joins them passes through vertices that none of them touches.
         let sparse = vertices.keys.len() > SPARSE * n;
-        for _ in 0..quality.rings() + usize::from(sparse) {
-            for number in 0..vertices.keys.len() {
-                if vertices.keys.len() > MOST_VERTICES {
-                    break;
-                }
-                for direction in 0..corners {
-                    let (point, vector) = (vertices.keys[number], packing.direction(direction));
-                    vertices.insert(table::moved(point, vector));
-                    vertices.insert(table::moved_back(point, vector));
-                }
-            }
-        }
-        if vertices.keys.len() > MOST_VERTICES {
-            return Err(Error::Vertices { limit: MOST_VERTICES, pixels: n, features: d });
+        let room = reach < packing.limit(quality.rings() + 1) as f32;
+        let rings = quality.rings() + usize::from(sparse && room);
+        if !grow(&mut vertices, packing, rings, MOST_VERTICES) {
+            return Err(too_many());
         }
         let neighbours = neighbours(&vertices, packing);
-        let vertices = vertices.keys.len();
+        let count = vertices.keys.len();
+        drop(vertices);
         // Adams et al.: the weight that a blurred simplex keeps.
         let scale = 1.0 / ((1.0 + 0.5f64.powi(d as i32)) * 2.0f64.powi(((rounds - 1) * corners) as i32));
         let scale = scale as f32;
@@ -155,7 +152,7 @@ impl Lattice {
             weight,
             corner,
             neighbours,
-            vertices,
+            vertices: count,
             mass: Vec::new(),
             path,
         };
@@ -176,11 +173,28 @@ impl Lattice {
     }
 }
 
-/// Vertices a pixel beyond which a lattice gets one more ring; slices of MRI have about one to ten pixels a vertex, noise in
-/// four channels six vertices a pixel.
-const SPARSE: usize = 4;
-/// Most vertices of a lattice: some 5 GB of them in five dimensions.
+/// Vertices a pixel beyond which a lattice gets one more ring; slices of MRI have one vertex to four pixels or fewer, noise in
+/// three channels three vertices a pixel.
+const SPARSE: usize = 2;
+/// Most vertices of a lattice: 6 to 10 GB of them in five dimensions, while values are filtered.
 const MOST_VERTICES: usize = 1 << 26;
+
+/// Adds the neighbours of every vertex, `rings` times; false when that makes more than `most` vertices.
+fn grow(vertices: &mut Table<2>, packing: Packing, rings: usize, most: usize) -> bool {
+    for _ in 0..rings {
+        for number in 0..vertices.keys.len() {
+            for direction in 0..=packing.dimensions {
+                let (point, vector) = (vertices.keys[number], packing.direction(direction));
+                vertices.insert(table::moved(point, vector));
+                vertices.insert(table::moved_back(point, vector));
+            }
+            if vertices.keys.len() > most {
+                return false;
+            }
+        }
+    }
+    vertices.keys.len() <= most
+}
 
 /// Pixels whose exact mass is summed to calibrate a lattice.
 const SAMPLES: usize = 64;
@@ -319,5 +333,43 @@ impl PairwiseKernel for Lattice {
         4 * (self.simplex.len() + self.corner.len() + self.mass.len())
             + 2 * self.weight.len()
             + 8 * self.neighbours.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vertices of one simplex in `dimensions`, as a single pixel touches them.
+    fn simplex(dimensions: usize) -> (Table<2>, Packing) {
+        let packing = Packing::new(dimensions);
+        let bias = packing.ones().map(|ones| ones.wrapping_mul(packing.bias() as u64));
+        let mut places = Places::new(packing, 1);
+        let ranks = (0..dimensions as u64).fold(0, |word, rank| word << 4 | rank);
+        places.add([bias[0], bias[1], ranks]);
+        (places.vertices, packing)
+    }
+
+    #[test]
+    fn a_ring_is_every_neighbour_and_the_limit_holds() {
+        let (mut vertices, packing) = simplex(2);
+        // A triangle of the hexagonal lattice: 3 vertices, 9 around them, 15 around those.
+        assert_eq!(vertices.keys.len(), 3);
+        assert!(grow(&mut vertices, packing, 0, 3) && grow(&mut vertices, packing, 1, 12));
+        assert_eq!(vertices.keys.len(), 12);
+        assert!(!grow(&mut vertices, packing, 1, 20), "27 vertices are more than 20");
+        assert!(vertices.keys.len() < 27 && !grow(&mut vertices, packing, 0, 20));
+    }
+
+    #[test]
+    fn only_scattered_pixels_get_the_ring() {
+        // Two pixels a hundred bandwidths apart in each feature, and many in one place.
+        let lattice = |values: &[f32]| {
+            let values = values.iter().flat_map(|&v| [v; 4]).collect();
+            Lattice::build(&Features::new(values, 4).unwrap()).unwrap()
+        };
+        let (far, near) = (lattice(&[0.1, 100.3]), lattice(&[0.1; 3]));
+        assert!(far.vertices() > 2 * near.vertices(), "{} {}", far.vertices(), near.vertices());
+        assert_eq!(near.vertices(), 5);
     }
 }
