@@ -63,7 +63,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     // Those that need a feature are the ones for a device.
     benches.retain(|bench| arguments.cuda || bench.features.is_empty());
     let chosen = choose(&benches, &arguments.names)?;
-    let python = arguments.peers.then(peers::python).transpose()?;
     let mut out = std::io::stdout().lock();
     if !arguments.json {
         writeln!(out, "{}", heading())?;
@@ -74,7 +73,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if !bench.features.is_empty() {
             command.args(["--features", &bench.features.join(",")]);
         }
-        if let Some(python) = &python {
+        if arguments.peers {
+            let python = peers::python(&bench.folder)?;
             command.env("SCRIBSEG_BENCH_PEERS", "1").env("SCRIBSEG_PYTHON", python);
         }
         if arguments.quick {

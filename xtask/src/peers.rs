@@ -1,4 +1,4 @@
-//! The Python environment that peers are measured in: made below `target`, pinned, and made anew when a pin changes.
+//! The Python environments that peers are measured in: made below `target`, pinned, and made anew when a pin changes.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -7,31 +7,49 @@ use anyhow::{Context, Result, bail};
 
 use crate::{metadata, shell};
 
-/// What the environment holds, in the order of installation: the last need the first ones to be built.
-const PINS: [&[&str]; 2] = [
-    &["setuptools==75.8.0", "wheel==0.45.1", "cython==3.0.12", "numpy==1.26.4"],
-    &["scipy==1.15.3", "scikit-image==0.25.2", "pydensecrf2==1.1"],
+/// A Python environment.
+struct Environment {
+    name: &'static str,
+    /// Crates whose benches it serves.
+    crates: &'static [&'static str],
+    /// What it holds, in the order of installation: the last need the first ones to be built.
+    pins: &'static [&'static [&'static str]],
+}
+
+const BUILD: &[&str] = &["setuptools==75.8.0", "wheel==0.45.1", "cython==3.0.12", "numpy==1.26.4"];
+
+/// The last one serves every crate that no other names. PyTorch stands apart: it is some gigabytes.
+const ENVIRONMENTS: [Environment; 2] = [
+    Environment { name: "peers-torch", crates: &["unet", "pipeline"], pins: &[BUILD, &["torch==2.12.1"]] },
+    Environment {
+        name: "peers",
+        crates: &[],
+        pins: &[BUILD, &["scipy==1.15.3", "scikit-image==0.25.2", "pydensecrf2==1.1", "nibabel==5.3.2"]],
+    },
 ];
 
-/// The interpreter of the environment, which is made if it is not there.
-pub(crate) fn python() -> Result<PathBuf> {
-    let folder = metadata::workspace()?.target_directory.join("peers");
+/// The interpreter of the environment that serves a crate's benches; made if it is not there.
+pub(crate) fn python(crate_name: &str) -> Result<PathBuf> {
+    let [special @ .., rest] = &ENVIRONMENTS;
+    let Environment { name, pins, .. } =
+        special.iter().find(|e| e.crates.contains(&crate_name)).unwrap_or(rest);
+    let folder = metadata::workspace()?.target_directory.join(name);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
-    let (stamp, pins) = (folder.join("pins.txt"), PINS.concat().join("\n"));
-    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == pins) {
+    let (stamp, all) = (folder.join("pins.txt"), pins.concat().join("\n"));
+    if std::fs::read_to_string(&stamp).is_ok_and(|made| made == all) {
         return Ok(python);
     }
-    eprintln!("== peers: {}", PINS.concat().join(", "));
+    eprintln!("== {name}: {}", pins.concat().join(", "));
     if folder.exists() {
         std::fs::remove_dir_all(&folder)
             .with_context(|| format!("{}: cannot be removed", folder.display()))?;
     }
     step(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    for pins in PINS {
+    for pins in *pins {
         let pip = ["-m", "pip", "install", "--quiet", "--no-build-isolation"];
-        step(Command::new(&python).args(pip).args(pins))?;
+        step(Command::new(&python).args(pip).args(*pins))?;
     }
-    std::fs::write(&stamp, pins).with_context(|| format!("{}: cannot be written", stamp.display()))?;
+    std::fs::write(&stamp, all).with_context(|| format!("{}: cannot be written", stamp.display()))?;
     Ok(python)
 }
 

@@ -1,12 +1,16 @@
 //! Reading one case (four modalities and the segmentation, 240 × 240 × 155) and writing its segmentation; one JSON line
 //! a case.
 //!
-//! The peer is the `nifti` crate, which reads file by file into `f32` arrays in file order and checks nothing.
+//! The peer is the `nifti` crate, which reads file by file into `f32` arrays in file order and checks nothing; with
+//! `SCRIBSEG_BENCH_PEERS=1` nibabel (`benches/peer.py`), as it is used: file by file, in one process.
 //! `SCRIBSEG_BENCH_QUICK=1` takes a quarter of the slices and fewer rounds.
 
 use ndarray::{Array3, Array4, Ix3};
 use nifti::{IntoNdArray, NiftiObject, ReaderOptions};
 use scribseg_io::{Cohort, Geometry, write_case, write_labels};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 type Failure = Box<dyn std::error::Error>;
@@ -72,13 +76,28 @@ fn main() -> Result<(), Failure> {
     write_case(folder.path(), "case", images.view(), Some(labels.view()), &grid)?;
     let cohort = Cohort::open(folder.path(), None)?;
     let case = cohort.cases.first().ok_or("no case")?;
-    let paths: Vec<_> = case.paths.iter().chain(&case.reference).collect();
+    let paths: Vec<&Path> = case.paths.iter().chain(&case.reference).map(AsRef::as_ref).collect();
 
     let size = format!("240x240x{slices}");
-    let read = |path: &std::path::Path| -> Result<f32, Failure> {
+    let read = |path: &Path| -> Result<f32, Failure> {
         let volume = ReaderOptions::new().read_file(path)?.into_volume().into_ndarray::<f32>()?;
         let volume = volume.into_dimensionality::<Ix3>()?;
         Ok(volume.first().copied().unwrap_or(0.0))
+    };
+    let read_all = |paths: &[&Path]| -> Result<(), Failure> {
+        for path in paths {
+            std::hint::black_box(read(path)?);
+        }
+        Ok(())
+    };
+    let mut nibabel = match std::env::var("SCRIBSEG_BENCH_PEERS") {
+        Ok(value) if value == "1" => Some(Nibabel::start()?),
+        _ => None,
+    };
+    let name = nibabel.as_ref().map_or("nifti 0.18, sequential, no checks".to_owned(), |n| n.name.clone());
+    let mut peer = |paths: &[&Path]| match &mut nibabel {
+        Some(nibabel) => nibabel.read(paths),
+        None => read_all(paths),
     };
     compare(
         &format!("io/read-case/{size}"),
@@ -88,12 +107,7 @@ fn main() -> Result<(), Failure> {
             std::hint::black_box(loaded.modalities.first());
             Ok(())
         },
-        Some(("nifti 0.18, sequential, no checks", &mut || {
-            for path in &paths {
-                std::hint::black_box(read(path)?);
-            }
-            Ok(())
-        })),
+        Some((&name, &mut || peer(&paths))),
     )?;
     compare(
         &format!("io/read-modality/{size}"),
@@ -102,10 +116,7 @@ fn main() -> Result<(), Failure> {
             std::hint::black_box(scribseg_io::Volume::read_modality(&case.paths[0])?);
             Ok(())
         },
-        Some(("nifti 0.18, no checks", &mut || {
-            std::hint::black_box(read(&case.paths[0])?);
-            Ok(())
-        })),
+        Some((&name, &mut || peer(&paths[..1]))),
     )?;
     let out = folder.path().join("out_seg.nii.gz");
     compare(
@@ -114,4 +125,49 @@ fn main() -> Result<(), Failure> {
         &mut || Ok(write_labels(&out, labels.view(), &grid)?),
         None,
     )
+}
+
+/// The script with nibabel, which reads files when told to.
+struct Nibabel {
+    script: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    name: String,
+}
+
+impl Nibabel {
+    fn start() -> Result<Self, Failure> {
+        let python = std::env::var("SCRIBSEG_PYTHON").unwrap_or_else(|_| "python3".into());
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
+        let mut script =
+            Command::new(python).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let ask = script.stdin.take().ok_or("nibabel takes no questions")?;
+        let answers = BufReader::new(script.stdout.take().ok_or("nibabel gives no answers")?);
+        let mut peer = Self { script, ask, answers, name: String::new() };
+        peer.name = peer.answer()?;
+        Ok(peer)
+    }
+
+    fn answer(&mut self) -> Result<String, Failure> {
+        let mut answer = String::new();
+        if self.answers.read_line(&mut answer)? == 0 {
+            return Err(format!("nibabel stopped: {}", self.script.wait()?).into());
+        }
+        Ok(answer.trim().to_owned())
+    }
+
+    /// Has the files read.
+    fn read(&mut self, paths: &[&Path]) -> Result<(), Failure> {
+        let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+        writeln!(self.ask, "{}", paths.join("\t"))?;
+        self.answer().map(drop)
+    }
+}
+
+impl Drop for Nibabel {
+    fn drop(&mut self) {
+        // It ends by itself when its questions end; one that does not must not outlive the bench.
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
 }

@@ -1,6 +1,8 @@
 //! A training step and a prediction, beside the same network written with stock candle, interleaved in one run.
 //!
-//! One JSON line a case; `SCRIBSEG_BENCH_QUICK=1` for a smaller run.
+//! With `SCRIBSEG_BENCH_PEERS=1` beside PyTorch instead (`benches/peer.py`) in every setting a user would try: the fastest of
+//! those in `f32` is the peer of one case, the fastest in `bf16` that of another. One JSON line a case;
+//! `SCRIBSEG_BENCH_QUICK=1` for a smaller run.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -9,6 +11,8 @@ use candle_nn::{BatchNorm, Conv2d, Conv2dConfig, Module, ModuleT, Optimizer, SGD
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use scribseg_unet::{Config, MOMENTUM, Sgd, UNet, init, partial_cross_entropy};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 #[global_allocator]
@@ -97,15 +101,19 @@ fn timed(f: impl FnOnce()) -> f64 {
 }
 
 fn main() {
-    let quick = std::env::var("SCRIBSEG_BENCH_QUICK").is_ok_and(|v| v == "1");
-    let cases: &[(usize, usize, usize)] =
-        if quick { &[(8, 4, 96)] } else { &[(16, 8, 192), (8, 8, 96), (16, 16, 96)] };
+    let is_set = |name| std::env::var(name).is_ok_and(|v| v == "1");
+    let (quick, pytorch) = (is_set("SCRIBSEG_BENCH_QUICK"), is_set("SCRIBSEG_BENCH_PEERS"));
+    let cases: &[(usize, usize, usize)] = match (quick, pytorch) {
+        (true, _) => &[(8, 4, 96)],
+        (false, false) => &[(16, 8, 192), (8, 8, 96), (16, 16, 96)],
+        (false, true) => &[(16, 8, 192), (32, 8, 192), (8, 8, 96)],
+    };
     for &(width, batch, side) in cases {
-        case(width, batch, side, quick);
+        case(width, batch, side, quick, pytorch);
     }
 }
 
-fn case(width: usize, batch: usize, side: usize, quick: bool) {
+fn case(width: usize, batch: usize, side: usize, quick: bool, pytorch: bool) {
     let device = Device::Cpu;
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let config = Config { in_channels: 4, out_channels: 2, width, depth: 4 };
@@ -136,11 +144,18 @@ fn case(width: usize, batch: usize, side: usize, quick: bool) {
         stock_sgd.step(&loss.backward().unwrap()).unwrap();
     };
     let rounds = if quick { 2 } else { 3 };
-    compare(&format!("unet/train-step/w{width}-b{batch}-{side}"), rounds, &mut ours_step, &mut stock_step);
     let mut ours_predict = || drop(ours.predict(&x).unwrap());
+    let name = |what: &str| format!("unet/{what}/w{width}-b{batch}-{side}");
+    if pytorch {
+        let mut peer = PyTorch::start(&config, batch, side);
+        peer.beside(&name("train-step"), "step", rounds, &mut ours_step);
+        peer.beside(&name("predict"), "predict", rounds, &mut ours_predict);
+        return;
+    }
+    compare(&name("train-step"), rounds, &mut ours_step, &mut stock_step);
     let mut stock_predict =
         || drop(stock.forward(&x, false).unwrap().permute((0, 2, 3, 1)).unwrap().argmax(D::Minus1));
-    compare(&format!("unet/predict/w{width}-b{batch}-{side}"), rounds, &mut ours_predict, &mut stock_predict);
+    compare(&name("predict"), rounds, &mut ours_predict, &mut stock_predict);
 }
 
 /// Several of ours to one of the peer's, turn by turn, after one of each to warm up.
@@ -159,17 +174,103 @@ fn compare(name: &str, rounds: usize, ours: &mut dyn FnMut(), peer: &mut dyn FnM
             peer_ms.push(timed(&mut *peer));
         }
     }
-    let ours_ms = median(&mut ours_ms);
-    let (peer, peer_ms) = if with_peer {
-        (serde_json::json!("candle 0.11.1 stock"), Some(median(&mut peer_ms)))
-    } else {
-        (serde_json::Value::Null, None)
-    };
+    let peer = with_peer.then(|| ("candle 0.11.1 stock", median(&mut peer_ms)));
+    report(name, median(&mut ours_ms), peer);
+}
+
+/// Prints one case.
+fn report(name: &str, ours_ms: f64, peer: Option<(&str, f64)>) {
     println!(
         "{}",
         serde_json::json!({
             "bench": name, "device": "cpu", "threads": rayon::current_num_threads(), "ours_ms": ours_ms,
-            "peer": peer, "peer_ms": peer_ms, "ratio": peer_ms.map(|p| p / ours_ms),
+            "peer": peer.map(|(name, _)| name), "peer_ms": peer.map(|(_, ms)| ms),
+            "ratio": peer.map(|(_, ms)| ms / ours_ms),
         })
     );
+}
+
+/// PyTorch's settings, those of each precision together: plain, channels-last, compiled.
+const SETTINGS: [&str; 6] =
+    ["f32", "f32-last", "f32-compiled", "f32-last-compiled", "bf16-last", "bf16-last-compiled"];
+
+/// A setting that takes this many times as long as the fastest in the warm-up is not run again: it cannot be the fastest.
+const HOPELESS: f64 = 2.0;
+
+/// The script with the same network in PyTorch, which runs a setting when told to.
+struct PyTorch {
+    script: Child,
+    ask: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    version: String,
+}
+
+impl PyTorch {
+    /// Starts the script and holds its number of parameters against ours.
+    fn start(config: &Config, batch: usize, side: usize) -> Self {
+        let python = std::env::var("SCRIBSEG_PYTHON").unwrap_or_else(|_| "python3".into());
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
+        let mut command = Command::new(python);
+        let mut script = command.arg(path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (ask, answers) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        let mut peer = Self { script, ask, answers: BufReader::new(answers), version: String::new() };
+        let threads = rayon::current_num_threads();
+        let answer = peer.answer(&format!("{} {batch} {side} {threads}", config.width));
+        let (count, version) = answer.split_once('\t').unwrap();
+        assert_eq!(
+            count.parse::<usize>().unwrap(),
+            config.trainable_count(),
+            "PyTorch's network is another one"
+        );
+        peer.version = version.to_owned();
+        peer
+    }
+
+    fn answer(&mut self, question: &str) -> String {
+        writeln!(self.ask, "{question}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        assert!(!answer.is_empty(), "PyTorch stopped at `{question}`");
+        answer.trim().to_owned()
+    }
+
+    /// Times `what` in every setting, turn by turn with ours, and prints a case a precision, each beside its fastest setting. Ours
+    /// is `f32` in both.
+    fn beside(&mut self, name: &str, what: &str, rounds: usize, ours: &mut dyn FnMut()) {
+        let mut run = |setting: &str| self.answer(&format!("{what} {setting}")).parse::<f64>().unwrap();
+        // The first round compiles, the second is warm.
+        let mut times = SETTINGS.map(|setting| {
+            run(setting);
+            vec![run(setting)]
+        });
+        ours();
+        let fastest = times.iter().map(|t| t[0]).fold(f64::INFINITY, f64::min);
+        let mut ours_ms = Vec::new();
+        for _ in 0..rounds {
+            for (setting, times) in SETTINGS.iter().zip(&mut times) {
+                if times[0] < HOPELESS * fastest {
+                    times.push(run(setting));
+                    ours_ms.push(timed(&mut *ours));
+                }
+            }
+        }
+        let ours_ms = median(&mut ours_ms);
+        let times = times.map(|mut times| median(&mut times));
+        for (setting, ms) in SETTINGS.iter().zip(&times) {
+            eprintln!("{name}: {} {setting} {ms:.1} ms", self.version);
+        }
+        for (precision, suffix) in [("f32", ""), ("bf16", "-bf16")] {
+            let settings = SETTINGS.iter().zip(times).filter(|(setting, _)| setting.starts_with(precision));
+            let (setting, ms) = settings.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+            report(&format!("{name}{suffix}"), ours_ms, Some((&format!("{} {setting}", self.version), ms)));
+        }
+    }
+}
+
+impl Drop for PyTorch {
+    fn drop(&mut self) {
+        // It ends by itself when its questions end; one that does not must not outlive the bench.
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
 }
