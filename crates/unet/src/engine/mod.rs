@@ -139,6 +139,15 @@ impl Pass<'_> {
     fn layer(&mut self, input: Arc<Buffer>, d: Dims) -> (Arc<Buffer>, Dims) {
         let Layer { weight, gamma, beta, fixed } = &self.weights.layers[self.moments.len()];
         let result = d.channels(gamma.len());
+        let count = result.n * result.plane();
+        if let (Some(fixed), false) = (fixed, self.keep) {
+            // Nobody asks for the convolution's own result.
+            let mut z = self.pool.take(result.len());
+            let affine = norm::affine(fixed, gamma, beta);
+            conv::forward_affine_relu(self.path, &input, weight, d, &affine, &mut z);
+            self.moments.push((fixed.clone(), count));
+            return (Arc::new(z), result);
+        }
         let mut y = self.pool.take(result.len());
         conv::forward(self.path, &input, weight, d, result.c, &mut y);
         let moments = fixed.clone().unwrap_or_else(|| norm::moments(self.path, &y, result));
@@ -147,7 +156,7 @@ impl Pass<'_> {
         if self.keep {
             self.layers.push(LayerRecord { input, d, y, moments: moments.clone() });
         }
-        self.moments.push((moments, result.n * result.plane()));
+        self.moments.push((moments, count));
         (Arc::new(z), result)
     }
 }

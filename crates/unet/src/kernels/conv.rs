@@ -2,6 +2,7 @@
 //!
 //! out[n, o, y, x] = Σ_i Σ_ky Σ_kx weight[o, i, ky, kx] · in[n, i, y + ky − 1, x + kx − 1]
 
+use super::norm::Affine;
 use super::{Dims, conv_portable};
 use crate::CpuPath;
 
@@ -20,15 +21,40 @@ pub(crate) fn forward(
     outputs: usize,
     out: &mut [f32],
 ) {
+    run(path, input, weight, d, outputs, None, out);
+}
+
+/// [`forward`] with one output channel an element of `affine`, and max(0, scale·y + shift) in place of every y, while it is still in
+/// the nearest caches: the same bits as a pass of its own.
+pub(crate) fn forward_affine_relu(
+    path: CpuPath,
+    input: &[f32],
+    weight: &[f32],
+    d: Dims,
+    affine: &[Affine],
+    out: &mut [f32],
+) {
+    run(path, input, weight, d, affine.len(), Some(affine), out);
+}
+
+fn run(
+    path: CpuPath,
+    input: &[f32],
+    weight: &[f32],
+    d: Dims,
+    outputs: usize,
+    affine: Option<&[Affine]>,
+    out: &mut [f32],
+) {
     assert_eq!(input.len(), d.len());
     assert_eq!(weight.len(), outputs * d.c * TAPS);
     assert_eq!(out.len(), d.channels(outputs).len());
     match path {
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => conv_avx512::forward(input, weight, d, outputs, out),
+        CpuPath::Avx512 => conv_avx512::forward(input, weight, d, outputs, affine, out),
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx2 => conv_avx2::forward(input, weight, d, outputs, out),
-        _ => conv_portable::forward(input, weight, d, outputs, out),
+        CpuPath::Avx2 => conv_avx2::forward(input, weight, d, outputs, affine, out),
+        _ => conv_portable::forward(input, weight, d, outputs, affine, out),
     }
 }
 

@@ -7,6 +7,8 @@
 use super::Dims;
 use super::conv::TAPS;
 use super::conv_tiles::{IN, Shared, pack};
+use super::norm::{Affine, affine_relu};
+use crate::CpuPath;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -37,8 +39,15 @@ fn copy_rows(plane: &[f32], w: usize, rows: Range<isize>, line: &mut [f32]) {
     }
 }
 
-pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, out: &mut [f32]) {
-    assert!(crate::CpuPath::Avx2.is_available());
+pub(super) fn forward(
+    input: &[f32],
+    weight: &[f32],
+    d: Dims,
+    outputs: usize,
+    affine: Option<&[Affine]>,
+    out: &mut [f32],
+) {
+    assert!(CpuPath::Avx2.is_available());
     assert_eq!(input.len(), d.len());
     assert_eq!(out.len(), d.channels(outputs).len());
     let packed = pack::<OUT>(weight, outputs, d.c);
@@ -65,6 +74,14 @@ pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, ou
             // SAFETY: AVX2 and FMA are there, as asserted. The lines have room for every tap of every tile, as `length` says. `target`
             // has `count` planes of this image and block left in `out`, and this task alone writes these rows of them.
             unsafe { forward_block(scratch, length, weight, target, count, [rows.len(), d.w, plane]) };
+            for (o, &affine) in affine.iter().flat_map(|a| a.iter().skip(block * OUT)).take(count).enumerate()
+            {
+                // SAFETY: these rows of one plane, all written above; this task alone uses them.
+                let rows = unsafe {
+                    std::slice::from_raw_parts_mut(target.wrapping_add(o * plane), rows.len() * d.w)
+                };
+                affine_relu(CpuPath::Avx2, rows, affine);
+            }
         }
     });
 }
@@ -219,7 +236,7 @@ unsafe fn store_some(values: __m256, [rows, w, mut x]: [usize; 3], mut target: *
 }
 
 pub(super) fn weight_gradient(input: &[f32], d_out: &[f32], d: Dims, outputs: usize, d_weight: &mut [f32]) {
-    assert!(crate::CpuPath::Avx2.is_available());
+    assert!(CpuPath::Avx2.is_available());
     assert_eq!(input.len(), d.len());
     assert_eq!(d_out.len(), d.channels(outputs).len());
     let (out_blocks, in_blocks) = (outputs.div_ceil(GRADIENT_OUT), d.c.div_ceil(GRADIENT_IN));
@@ -274,7 +291,7 @@ fn weight_block(
     ins: Range<usize>,
     images: Range<usize>,
 ) -> Vec<f32> {
-    assert!(crate::CpuPath::Avx2.is_available());
+    assert!(CpuPath::Avx2.is_available());
     const SUMS: usize = OUT * WIDE * LANES;
     let (plane, stride) = (d.plane(), d.w + 1);
     // Large planes: some rows at a time. Small planes: several images in one line, a row of zeros between two, so that

@@ -7,6 +7,8 @@
 use super::Dims;
 use super::conv::{TAPS, offset};
 use super::conv_tiles::{IN, Shared, pack};
+use super::norm::{Affine, affine_relu};
+use crate::CpuPath;
 use crate::init::lock;
 use rayon::prelude::*;
 use std::arch::x86_64::*;
@@ -76,8 +78,15 @@ fn inside(plane: usize, v: usize) -> u16 {
     }
 }
 
-pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, out: &mut [f32]) {
-    assert!(crate::CpuPath::Avx512.is_available());
+pub(super) fn forward(
+    input: &[f32],
+    weight: &[f32],
+    d: Dims,
+    outputs: usize,
+    affine: Option<&[Affine]>,
+    out: &mut [f32],
+) {
+    assert!(CpuPath::Avx512.is_available());
     assert_eq!(input.len(), d.len());
     assert_eq!(out.len(), d.channels(outputs).len());
     let masks = Masks::of(d.h, d.w);
@@ -98,6 +107,16 @@ pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, ou
                 // SAFETY: AVX-512 is there, as asserted. `target` has `count` planes of this image and block left in `out`,
                 // and this task alone writes this tile's pixels of them.
                 unsafe { forward_tile(input, d, weight, &masks, tile, target, count) };
+            }
+            let start = (first * WIDE * LANES).min(plane);
+            let end = ((first + band) * WIDE * LANES).min(plane);
+            for (o, &affine) in affine.iter().flat_map(|a| a.iter().skip(block * OUT)).take(count).enumerate()
+            {
+                // SAFETY: the pixels of this task's tiles in one plane, all written above; this task alone uses them.
+                let pixels = unsafe {
+                    std::slice::from_raw_parts_mut(target.wrapping_add(o * plane + start), end - start)
+                };
+                affine_relu(CpuPath::Avx512, pixels, affine);
             }
         }
     });
@@ -161,7 +180,7 @@ unsafe fn forward_tile(
 }
 
 pub(super) fn weight_gradient(input: &[f32], d_out: &[f32], d: Dims, outputs: usize, d_weight: &mut [f32]) {
-    assert!(crate::CpuPath::Avx512.is_available());
+    assert!(CpuPath::Avx512.is_available());
     assert_eq!(input.len(), d.len());
     assert_eq!(d_out.len(), d.channels(outputs).len());
     let masks = Masks::of(d.h, d.w);

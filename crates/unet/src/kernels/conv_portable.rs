@@ -2,6 +2,8 @@
 
 use super::Dims;
 use super::conv::{TAPS, offset};
+use super::norm::{Affine, affine_relu};
+use crate::CpuPath;
 use rayon::prelude::*;
 
 /// Where a tap shifted by `d` reads inside a line of `len`: (first output index, first input index, length).
@@ -11,7 +13,14 @@ fn overlap(len: usize, d: isize) -> (usize, usize, usize) {
     (to, from, len.saturating_sub(d.unsigned_abs()))
 }
 
-pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, out: &mut [f32]) {
+pub(super) fn forward(
+    input: &[f32],
+    weight: &[f32],
+    d: Dims,
+    outputs: usize,
+    affine: Option<&[Affine]>,
+    out: &mut [f32],
+) {
     let (plane, w) = (d.plane(), d.w);
     out.par_chunks_mut(plane).enumerate().for_each(|(index, out)| {
         let (image, o) = (index / outputs, index % outputs);
@@ -30,6 +39,9 @@ pub(super) fn forward(input: &[f32], weight: &[f32], d: Dims, outputs: usize, ou
                     }
                 }
             }
+        }
+        if let Some(affine) = affine {
+            affine_relu(CpuPath::Portable, out, affine[o]);
         }
     });
 }

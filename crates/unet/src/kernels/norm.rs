@@ -10,6 +10,9 @@ use rayon::prelude::*;
 /// ε of every batch norm.
 pub(crate) const EPSILON: f64 = 1e-5;
 
+/// (scale, shift) of one channel, such that its normalisation is scale·x + shift.
+pub(crate) type Affine = (f32, f32);
+
 /// Mean and biased variance of one channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Moments {
@@ -22,8 +25,7 @@ impl Moments {
         1.0 / (self.variance + EPSILON).sqrt()
     }
 
-    /// (scale, shift) such that the normalisation is scale·x + shift.
-    fn affine(&self, gamma: f32, beta: f32) -> (f32, f32) {
+    fn affine(&self, gamma: f32, beta: f32) -> Affine {
         let scale = f64::from(gamma) * self.inverse_deviation();
         (scale as f32, (f64::from(beta) - self.mean * scale) as f32)
     }
@@ -64,6 +66,16 @@ multiversion! {
     fn plane_affine_relu(x: &[f32], scale: f32, shift: f32, out: &mut [f32]) {
         for (o, &x) in out.iter_mut().zip(x) {
             *o = (x * scale + shift).max(0.0);
+        }
+    }
+}
+
+multiversion! {
+    /// x ← max(0, scale·x + shift)
+    fn affine_relu(x: &mut [f32], affine: Affine) {
+        let (scale, shift) = affine;
+        for x in x {
+            *x = (*x * scale + shift).max(0.0);
         }
     }
 }
@@ -127,6 +139,12 @@ pub(crate) fn moments(path: CpuPath, x: &[f32], d: Dims) -> Vec<Moments> {
             }
         })
         .collect()
+}
+
+/// The normalisation of every channel.
+pub(crate) fn affine(moments: &[Moments], gamma: &[f32], beta: &[f32]) -> Vec<Affine> {
+    assert!(moments.len() == gamma.len() && moments.len() == beta.len());
+    moments.iter().zip(gamma.iter().zip(beta)).map(|(m, (&gamma, &beta))| m.affine(gamma, beta)).collect()
 }
 
 /// `out` = ReLU(batch norm(`x`)) with the given moments.

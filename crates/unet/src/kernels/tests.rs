@@ -88,6 +88,17 @@ fn convolution_and_its_gradients_follow_the_definition() {
             let mut out = vec![f32::NAN; g.len()];
             conv::forward(path, &x, &weight, d, outputs, &mut out);
             close(&name("forward"), &out, &expected);
+            let affine: Vec<(f32, f32)> = (0..outputs).map(|o| (o as f32 - 1.5, 0.1 * o as f32)).collect();
+            let planes = out.chunks_exact(d.plane()).enumerate();
+            let apart: Vec<f32> = planes
+                .flat_map(|(i, plane)| {
+                    let (scale, shift) = affine[i % outputs];
+                    plane.iter().map(move |&y| (y * scale + shift).max(0.0))
+                })
+                .collect();
+            out.fill(f32::NAN);
+            conv::forward_affine_relu(path, &x, &weight, d, &affine, &mut out);
+            assert_eq!(out, apart, "{}", name("forward with batch norm and ReLU"));
             let mut found = vec![f32::NAN; x.len()];
             conv::data_gradient(path, &g, &weight, d, outputs, &mut found);
             close(&name("data gradient"), &found, &dx);
