@@ -3,17 +3,14 @@
 
 Needs: PyTorch (`cargo xtask bench unet --peers` installs it beside itself), and a C++ compiler for its own one.
 
-Reads `WIDTH BATCH SIDE THREADS` on a line, then one word a line: `step SETTING` (a training step: forward, partial cross-entropy on
+Reads `WIDTH BATCH SIDE THREADS` on a line, then one case a line: `step SETTING` (a training step: forward, partial cross-entropy on
 scribbles and weak labels, backward, SGD with momentum) or `predict SETTING` (the most probable class). Answers the first line with the
 number of trained parameters and the version, every other with the time in ms. A setting is some of `f32`, `bf16`, `last`
 (channels-last) and `compiled`, joined by `-`.
 """
 
-import os
 import sys
 import time
-
-os.environ.setdefault("TORCHINDUCTOR_FREEZING", "0")
 
 import torch
 from torch import nn
