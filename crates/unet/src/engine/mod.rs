@@ -13,8 +13,9 @@ pub(crate) use graph::attach;
 
 use crate::CpuPath;
 use crate::config::Config;
+use crate::kernels::conv::{self, Input};
 use crate::kernels::norm::{self, Moments};
-use crate::kernels::{Dims, conv, pointwise, resample};
+use crate::kernels::{Dims, pointwise, resample};
 use std::sync::Arc;
 
 /// The values of a convolution and the batch norm after it, during one pass.
@@ -33,11 +34,25 @@ pub(crate) struct Weights {
     pub(crate) head: (Buffer, Buffer),
 }
 
+/// What a layer reads: the level below, upsampled, where a decoder starts; then the layer before or the skip connection.
+struct Source {
+    low: Option<Arc<Buffer>>,
+    same: Arc<Buffer>,
+    /// The grid with all channels.
+    d: Dims,
+}
+
+impl Source {
+    fn input(&self) -> Input<'_> {
+        let Self { low, same, d } = self;
+        let low: &[f32] = low.as_deref().map_or(&[], |low| low);
+        Input { d: *d, up: 4 * low.len() / (d.n * d.plane()), low, same }
+    }
+}
+
 /// What the backward pass of one layer needs.
 struct LayerRecord {
-    input: Arc<Buffer>,
-    /// Shape of the input.
-    d: Dims,
+    source: Source,
     /// The convolution's result.
     y: Buffer,
     moments: Vec<Moments>,
@@ -95,13 +110,10 @@ pub(crate) fn forward(
             skips.push((std::mem::replace(&mut x, Arc::new(pooled)), d));
             d = half;
         }
-        (x, d) = pass.block(x, d);
+        (x, d) = pass.block(Source { low: None, same: x, d });
     }
     for (skip, s) in skips.iter().rev() {
-        let joined = s.channels(d.c + s.c);
-        let mut both = pool.take(joined.len());
-        resample::upsample_concat(path, &x, skip, d, s.c, &mut both);
-        (x, d) = pass.block(Arc::new(both), joined);
+        (x, d) = pass.block(Source { low: Some(x), same: Arc::clone(skip), d: s.channels(d.c + s.c) });
     }
     let (weight, bias) = &weights.head;
     let mut logits = vec![0f32; d.channels(config.out_channels).len()];
@@ -131,30 +143,30 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     /// The next two layers.
-    fn block(&mut self, x: Arc<Buffer>, d: Dims) -> (Arc<Buffer>, Dims) {
-        let (x, d) = self.layer(x, d);
-        self.layer(x, d)
+    fn block(&mut self, source: Source) -> (Arc<Buffer>, Dims) {
+        let (same, d) = self.layer(source);
+        self.layer(Source { low: None, same, d })
     }
 
-    fn layer(&mut self, input: Arc<Buffer>, d: Dims) -> (Arc<Buffer>, Dims) {
+    fn layer(&mut self, source: Source) -> (Arc<Buffer>, Dims) {
         let Layer { weight, gamma, beta, fixed } = &self.weights.layers[self.moments.len()];
-        let result = d.channels(gamma.len());
+        let result = source.d.channels(gamma.len());
         let count = result.n * result.plane();
         if let (Some(fixed), false) = (fixed, self.keep) {
             // Nobody asks for the convolution's own result.
             let mut z = self.pool.take(result.len());
             let affine = norm::affine(fixed, gamma, beta);
-            conv::forward_affine_relu(self.path, &input, weight, d, &affine, &mut z);
+            conv::forward_affine_relu(self.path, source.input(), weight, &affine, &mut z);
             self.moments.push((fixed.clone(), count));
             return (Arc::new(z), result);
         }
         let mut y = self.pool.take(result.len());
-        conv::forward(self.path, &input, weight, d, result.c, &mut y);
+        conv::forward(self.path, source.input(), weight, result.c, &mut y);
         let moments = fixed.clone().unwrap_or_else(|| norm::moments(self.path, &y, result));
         let mut z = self.pool.take(result.len());
         norm::forward(self.path, &y, result, &moments, gamma, beta, &mut z);
         if self.keep {
-            self.layers.push(LayerRecord { input, d, y, moments: moments.clone() });
+            self.layers.push(LayerRecord { source, y, moments: moments.clone() });
         }
         self.moments.push((moments, count));
         (Arc::new(z), result)
@@ -176,58 +188,56 @@ impl Record {
         for (level, (_, s)) in self.skips.iter().enumerate() {
             // Decoders run from the bottom up, so going back the top one comes first.
             let block = 2 * depth - level;
-            let joined = self.block_backward(block, g, &mut parameters);
-            let low = Dims { c: 2 * s.c, h: s.h / 2, w: s.w / 2, ..*s };
-            let (mut d_low, mut d_skip) = (self.pool.take(low.len()), self.pool.take(s.len()));
-            resample::upsample_concat_backward(path, &joined, low, s.c, &mut d_low, &mut d_skip);
+            g = self.layer_backward(2 * block + 1, g, &mut parameters);
+            self.parameter_gradients(2 * block, &mut g, &mut parameters);
+            let (mut d_low, mut d_skip) = (self.pool.take(2 * s.len() / 4), self.pool.take(s.len()));
+            self.input_gradient(2 * block, &g, [&mut d_low, &mut d_skip]);
             d_skips.push(d_skip);
             g = d_low;
         }
         for (level, ((skip, s), mut d_skip)) in self.skips.iter().zip(d_skips).enumerate().rev() {
-            let d_pooled = self.block_backward(level + 1, g, &mut parameters);
+            g = self.layer_backward(2 * level + 3, g, &mut parameters);
+            let d_pooled = self.layer_backward(2 * level + 2, g, &mut parameters);
             resample::pool_backward_add(path, skip, *s, &d_pooled, &mut d_skip);
             g = d_skip;
         }
         let mut g = self.layer_backward(1, g, &mut parameters);
         self.parameter_gradients(0, &mut g, &mut parameters);
-        let input = want_input.then(|| self.input_gradient(0, &g).to_vec());
+        let input = want_input.then(|| {
+            let mut d_input = vec![0f32; self.layers[0].source.d.len()];
+            self.input_gradient(0, &g, [&mut [], &mut d_input]);
+            d_input
+        });
         parameters.extend([head_weight, head_bias]);
         Gradients { input, parameters }
     }
 
-    /// Back through the two layers of a block.
-    fn block_backward(&self, block: usize, g: Buffer, parameters: &mut [Vec<f32>]) -> Buffer {
-        let g = self.layer_backward(2 * block + 1, g, parameters);
-        self.layer_backward(2 * block, g, parameters)
-    }
-
-    /// Back through one layer.
+    /// Back through one layer that upsamples nothing.
     fn layer_backward(&self, index: usize, mut g: Buffer, parameters: &mut [Vec<f32>]) -> Buffer {
         self.parameter_gradients(index, &mut g, parameters);
-        self.input_gradient(index, &g)
+        let mut d_input = self.pool.take(self.layers[index].source.d.len());
+        self.input_gradient(index, &g, [&mut [], &mut d_input]);
+        d_input
     }
 
     /// Turns `g`, the gradient of a layer's output, into that of its convolution's result, and fills in those of its
     /// parameters.
     fn parameter_gradients(&self, index: usize, g: &mut Buffer, parameters: &mut [Vec<f32>]) {
         let Layer { weight, gamma, beta, fixed } = &self.weights.layers[index];
-        let LayerRecord { input, d, y, moments } = &self.layers[index];
-        let (path, result) = (self.path, d.channels(gamma.len()));
+        let LayerRecord { source, y, moments } = &self.layers[index];
+        let (path, result) = (self.path, source.d.channels(gamma.len()));
         let batch = fixed.is_none();
         let (d_gamma, d_beta) = norm::backward(path, y, result, moments, gamma, beta, batch, g);
         let mut d_weight = vec![0f32; weight.len()];
-        conv::weight_gradient(path, input, g, *d, result.c, &mut d_weight);
+        conv::weight_gradient(path, source.input(), g, result.c, &mut d_weight);
         for (slot, gradient) in parameters[3 * index..].iter_mut().zip([d_weight, d_gamma, d_beta]) {
             *slot = gradient;
         }
     }
 
-    /// The gradient of a layer's input from `g`, that of its convolution's result.
-    fn input_gradient(&self, index: usize, g: &Buffer) -> Buffer {
+    /// The gradients of a layer's upsampled and other input from `g`, that of its convolution's result.
+    fn input_gradient(&self, index: usize, g: &Buffer, targets: [&mut [f32]; 2]) {
         let Layer { weight, gamma, .. } = &self.weights.layers[index];
-        let d = self.layers[index].d;
-        let mut d_input = self.pool.take(d.len());
-        conv::data_gradient(self.path, g, weight, d, gamma.len(), &mut d_input);
-        d_input
+        conv::data_gradient(self.path, g, weight, self.layers[index].source.d, gamma.len(), targets);
     }
 }

@@ -1,112 +1,419 @@
-//! 3 × 3 convolution with zero padding of one pixel, its data gradient and its weight gradient.
+//! 3 × 3 convolution with zero padding of one pixel, its data gradient and its weight gradient, by
+//! [Winograd's minimal filtering](super::winograd).
 //!
 //! out[n, o, y, x] = Σ_i Σ_ky Σ_kx weight[o, i, ky, kx] · in[n, i, y + ky − 1, x + kx − 1]
+//!
+//! A task takes some rows of tiles, few enough for their transforms to stay in the second-level cache: it transforms all channels of
+//! the input, multiplies them with the transformed kernels, one [product](super::gemm) a component, and transforms the result back.
 
-use super::norm::Affine;
-use super::{Dims, conv_portable};
+use super::gemm::{self, Lines, SPARE_LINES};
+use super::norm::{Affine, affine_relu};
+use super::winograd::{self, COMPONENTS, Kernels, LANES, UPSAMPLED};
+use super::{Dims, Planes};
 use crate::CpuPath;
-
-#[cfg(target_arch = "x86_64")]
-use super::{conv_avx2, conv_avx512};
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
 
 /// Taps of a 3 × 3 kernel.
 pub(crate) const TAPS: usize = 9;
+/// Channels of a result that are computed and transformed back together.
+const CHUNK: usize = 32;
+/// Values of the transforms of one task, some 400 KB: most of a small second-level cache.
+const SCRATCH: usize = 100_000;
+/// Tiles of one task of the weight gradient, at least: its sums are reduced once a task.
+const GRADIENT_TILES: usize = 192;
+/// Values of all partial sums of a weight gradient together.
+const PARTIAL_SUMS: usize = 1 << 19;
 
-/// `out` = convolution of `input` (`d`, with `d.c` input channels) with `weight` `[outputs, d.c, 3, 3]`.
-pub(crate) fn forward(
-    path: CpuPath,
-    input: &[f32],
-    weight: &[f32],
-    d: Dims,
-    outputs: usize,
-    out: &mut [f32],
-) {
-    run(path, input, weight, d, outputs, None, out);
+/// What a convolution reads: the first `up` of its channels have half the size and are upsampled (nearest neighbour) on the way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Input<'a> {
+    /// The grid of the result, with all channels.
+    pub(crate) d: Dims,
+    /// Channels of half the size; `d` has even sides if there are any.
+    pub(crate) up: usize,
+    /// `[n, up, h / 2, w / 2]`
+    pub(crate) low: &'a [f32],
+    /// `[n, c − up, h, w]`
+    pub(crate) same: &'a [f32],
+}
+
+impl<'a> Input<'a> {
+    /// Without upsampled channels.
+    pub(crate) fn plain(same: &'a [f32], d: Dims) -> Self {
+        Self { d, up: 0, low: &[], same }
+    }
+
+    fn check(&self) {
+        let Self { d, up, low, same } = self;
+        assert!(*up <= d.c && (*up == 0 || (d.h.is_multiple_of(2) && d.w.is_multiple_of(2))));
+        assert_eq!(low.len(), d.channels(*up).len() / 4);
+        assert_eq!(same.len(), d.channels(d.c - up).len());
+    }
+}
+
+/// Where a convolution writes: the first channels may be wanted as the sums over 2 × 2 pixels.
+struct Target<'a> {
+    up: usize,
+    low: Planes<'a>,
+    same: Planes<'a>,
+    affine: Option<&'a [Affine]>,
+}
+
+/// `out` = convolution of `input` with `weight` `[outputs, channels, 3, 3]`.
+pub(crate) fn forward(path: CpuPath, input: Input<'_>, weight: &[f32], outputs: usize, out: &mut [f32]) {
+    run(path, input, weight, outputs, None, out);
 }
 
 /// [`forward`] with one output channel an element of `affine`, and max(0, scale·y + shift) in place of every y, while it is still in
 /// the nearest caches: the same bits as a pass of its own.
 pub(crate) fn forward_affine_relu(
     path: CpuPath,
-    input: &[f32],
+    input: Input<'_>,
     weight: &[f32],
-    d: Dims,
     affine: &[Affine],
     out: &mut [f32],
 ) {
-    run(path, input, weight, d, affine.len(), Some(affine), out);
+    run(path, input, weight, affine.len(), Some(affine), out);
 }
 
 fn run(
     path: CpuPath,
-    input: &[f32],
+    input: Input<'_>,
     weight: &[f32],
-    d: Dims,
     outputs: usize,
     affine: Option<&[Affine]>,
     out: &mut [f32],
 ) {
-    assert_eq!(input.len(), d.len());
+    let d = input.d;
     assert_eq!(weight.len(), outputs * d.c * TAPS);
     assert_eq!(out.len(), d.channels(outputs).len());
-    match path {
-        #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => conv_avx512::forward(input, weight, d, outputs, affine, out),
-        #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx2 => conv_avx2::forward(input, weight, d, outputs, affine, out),
-        _ => conv_portable::forward(input, weight, d, outputs, affine, out),
-    }
+    let kernels = Kernels { weight, strides: [d.c, 1], turned: false };
+    let packed = pack(path, kernels, outputs, d.c, input.up);
+    let same = Planes::new(out, d.plane());
+    convolve(path, input, &packed, outputs, &Target { up: 0, low: Planes::new(&mut [], 1), same, affine });
 }
 
-/// `d_input` (`d`) from the gradient of the output (`outputs` channels): the convolution with the kernel turned by
-/// 180° and its channel axes swapped.
+/// The gradients of an [`Input`]'s two parts, given its grid `d` and the gradient `g` of the result (`outputs` channels): the convolution with
+/// the kernels turned by 180° and their channel axes swapped; upsampled values take the sums over their four pixels.
 pub(crate) fn data_gradient(
     path: CpuPath,
-    d_out: &[f32],
+    g: &[f32],
     weight: &[f32],
     d: Dims,
     outputs: usize,
-    d_input: &mut [f32],
+    [d_low, d_same]: [&mut [f32]; 2],
 ) {
-    let turned = turn(weight, outputs, d.c);
-    forward(path, d_out, &turned, d.channels(outputs), d.c, d_input);
+    let up = if d_low.is_empty() { 0 } else { 4 * d_low.len() / (d.n * d.plane()) };
+    assert_eq!(weight.len(), outputs * d.c * TAPS);
+    assert_eq!(d_low.len(), d.channels(up).len() / 4);
+    assert_eq!(d_same.len(), d.channels(d.c - up).len());
+    assert!(up == 0 || (d.h.is_multiple_of(2) && d.w.is_multiple_of(2)));
+    let kernels = Kernels { weight, strides: [1, d.c], turned: true };
+    let packed = pack(path, kernels, d.c, outputs, 0);
+    let (low, same) = (Planes::new(d_low, (d.plane() / 4).max(1)), Planes::new(d_same, d.plane()));
+    let input = Input::plain(g, d.channels(outputs));
+    convolve(path, input, &packed, d.c, &Target { up, low, same, affine: None });
 }
 
-/// `d_weight` `[outputs, d.c, 3, 3]` from the input (`d`) and the gradient of the output.
+/// How the rows of tiles of all images are shared out.
+struct Grid {
+    path: CpuPath,
+    d: Dims,
+    /// Rows of tiles of an image.
+    rows: usize,
+    /// Tiles of a row.
+    tiles: usize,
+    /// Rows of tiles of a task.
+    per_task: usize,
+}
+
+impl Grid {
+    /// Tasks of about `tiles` tiles; four tasks at least if there are enough rows.
+    fn new(path: CpuPath, d: Dims, tiles: usize) -> Self {
+        let mut grid = Self { path, d, rows: d.h.div_ceil(2), tiles: d.w.div_ceil(2), per_task: 1 };
+        let all = d.n * grid.rows;
+        let tasks = all.div_ceil((tiles / grid.tiles).max(1)).max(4.min(all));
+        grid.per_task = all.div_ceil(tasks);
+        grid
+    }
+
+    fn tasks(&self) -> usize {
+        (self.d.n * self.rows).div_ceil(self.per_task)
+    }
+
+    /// Rows of tiles of a task, counted through all images.
+    fn task(&self, index: usize) -> Range<usize> {
+        index * self.per_task..((index + 1) * self.per_task).min(self.d.n * self.rows)
+    }
+
+    /// Lines for the tiles of a task: room for what a transform writes too much, and no power of 2, which would send all
+    /// components to the same places of a cache.
+    fn lines(&self) -> Lines {
+        let columns = (self.per_task * self.tiles).next_multiple_of(gemm::columns_multiple(self.path));
+        Lines { columns, pitch: columns.next_multiple_of(LANES) + LANES }
+    }
+
+    /// Calls `f` with (image, row of tiles, first column in a line) of each row of a task.
+    fn each_row(&self, task: &Range<usize>, mut f: impl FnMut(usize, usize, usize)) {
+        for (n, row) in task.clone().enumerate() {
+            f(row / self.rows, row % self.rows, n * self.tiles);
+        }
+    }
+}
+
+/// `[rows / R][component][line][R rows]` transformed kernels, R the rows computed together; zero for rows beyond the last. Of a component that upsampled
+/// planes do not have, the first `up` lines are left out.
+struct Packed {
+    values: Vec<f32>,
+    /// Values of R rows.
+    block: usize,
+    /// Where each component starts in a block.
+    starts: [usize; COMPONENTS + 1],
+}
+
+/// Channels that component `e` leaves out, if the first `up` are upsampled.
+fn left_out(e: usize, up: usize) -> usize {
+    if UPSAMPLED[e] { 0 } else { up }
+}
+
+/// Where each component starts, and the last one ends, if it has `rows` values for each channel that it does not leave out.
+fn starts(rows: usize, channels: usize, up: usize) -> [usize; COMPONENTS + 1] {
+    let mut starts = [0; COMPONENTS + 1];
+    for e in 0..COMPONENTS {
+        starts[e + 1] = starts[e] + rows * (channels - left_out(e, up));
+    }
+    starts
+}
+
+fn pack(path: CpuPath, kernels: Kernels<'_>, rows: usize, lines: usize, up: usize) -> Packed {
+    let together = gemm::rows_together(path);
+    let starts = starts(together, lines, up);
+    let block = starts[COMPONENTS];
+    let left_out = std::array::from_fn(|e| left_out(e, up));
+    let mut values = vec![0f32; rows.div_ceil(together) * block];
+    values.par_chunks_mut(block).enumerate().for_each(|(b, values)| {
+        let row = b * together;
+        let size = [row, together.min(rows - row), lines, together];
+        winograd::kernels(path, kernels, size, &starts, left_out, values);
+    });
+    Packed { values, block, starts }
+}
+
+/// The two rows of an `h` × `w` plane under a row of tiles, with the one above and the one below; empty where there is none.
+fn four_rows(plane: &[f32], w: usize, row: usize) -> [&[f32]; 4] {
+    std::array::from_fn(|r| {
+        (2 * row + r).checked_sub(1).and_then(|y| plane.get(y * w..(y + 1) * w)).unwrap_or_default()
+    })
+}
+
+/// Bᵀ d B of the tiles of a task: component e of channel c is line e · channels + c of `v`.
+fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch: &mut [f32], v: &mut [f32]) {
+    let Dims { c, h, w, .. } = grid.d.channels(input.d.c);
+    let (pitch, same) = (grid.lines().pitch, c - input.up);
+    for channel in 0..c {
+        grid.each_row(task, |image, row, column| {
+            let v = &mut v[channel * pitch + column..];
+            if channel < input.up {
+                let (h, w) = (h / 2, w / 2);
+                let plane = &input.low[(image * input.up + channel) * h * w..][..h * w];
+                let rows = std::array::from_fn(|r| {
+                    let y = (row + r).checked_sub(1);
+                    y.and_then(|y| plane.get(y * w..(y + 1) * w)).unwrap_or_default()
+                });
+                winograd::upsampled_row(grid.path, rows, grid.tiles, scratch, v, c * pitch);
+            } else {
+                let plane = &input.same[(image * same + channel - input.up) * h * w..][..h * w];
+                winograd::input_row(grid.path, four_rows(plane, w, row), grid.tiles, scratch, v, c * pitch);
+            }
+        });
+    }
+}
+
+thread_local! {
+    /// Each thread keeps its room from one convolution to the next: fresh memory has to be cleared first.
+    static ROOM: RefCell<Scratch> = RefCell::default();
+}
+
+/// Room for the transforms of a task.
+#[derive(Default)]
+struct Scratch {
+    row: Vec<f32>,
+    v: Vec<f32>,
+    m: Vec<f32>,
+}
+
+impl Scratch {
+    /// A line for a row of tiles, and so many lines of a task, of arbitrary contents.
+    fn fit(&mut self, grid: &Grid, v_lines: usize, m_lines: usize) -> [&mut [f32]; 3] {
+        let pitch = grid.lines().pitch;
+        let row = winograd::scratch_len(grid.tiles);
+        let (v, m) = ((v_lines + SPARE_LINES) * pitch, (m_lines + SPARE_LINES) * pitch);
+        for (values, len) in [(&mut self.row, row), (&mut self.v, v), (&mut self.m, m)] {
+            if values.len() < len {
+                values.resize(len, 0.0);
+            }
+        }
+        [&mut self.row[..row], &mut self.v[..v], &mut self.m[..m]]
+    }
+}
+
+fn convolve(path: CpuPath, input: Input<'_>, weight: &Packed, outputs: usize, target: &Target<'_>) {
+    input.check();
+    let Dims { c, .. } = input.d;
+    let together = gemm::rows_together(path);
+    let chunk = CHUNK.min(outputs.next_multiple_of(together));
+    let values = COMPONENTS * (c - input.up + chunk) + 9 * input.up;
+    // Kernels that do not stay in the cache either are worth more tiles at a time.
+    let least = if weight.values.len() > SCRATCH { 96 } else { 48 };
+    let grid = Grid::new(path, input.d, (SCRATCH / values).max(least));
+    let lines = grid.lines();
+    let each = |task: Range<usize>, scratch: &mut Scratch| {
+        let [row, v, m] = scratch.fit(&grid, COMPONENTS * c, COMPONENTS * chunk);
+        transform_input(&grid, &input, &task, row, v);
+        for first in (0..outputs).step_by(chunk) {
+            let count = chunk.min(outputs - first);
+            for e in 0..COMPONENTS {
+                let v = &v[(e * c + left_out(e, input.up)) * lines.pitch..];
+                for block in (first..first + count).step_by(together) {
+                    if block + together <= left_out(e, target.up) {
+                        continue;
+                    }
+                    let weight = &weight.values[block / together * weight.block..][..weight.block]
+                        [weight.starts[e]..weight.starts[e + 1]];
+                    let m = &mut m[(e * chunk + block - first) * lines.pitch..];
+                    match weight.is_empty() {
+                        // Upsampled channels only.
+                        true => m[..together * lines.pitch].fill(0.0),
+                        false => gemm::product(path, weight, v, lines, m),
+                    }
+                }
+            }
+            for o in first..first + count {
+                grid.each_row(&task, |image, tile_row, column| {
+                    let m = &m[(o - first) * lines.pitch + column..];
+                    // SAFETY: this task alone writes these rows of tiles.
+                    unsafe {
+                        write_row(&grid, m, chunk * lines.pitch, target, [image, o, outputs], tile_row, row)
+                    };
+                });
+            }
+        }
+    };
+    (0..grid.tasks())
+        .into_par_iter()
+        .for_each(|task| ROOM.with_borrow_mut(|scratch| each(grid.task(task), scratch)));
+}
+
+/// Transforms a row of tiles of one channel back into its place.
+///
+/// # Safety
+/// Nobody else may use these rows of the target meanwhile.
+unsafe fn write_row(
+    grid: &Grid,
+    m: &[f32],
+    stride: usize,
+    target: &Target<'_>,
+    [image, o, outputs]: [usize; 3],
+    tile_row: usize,
+    scratch: &mut [f32],
+) {
+    let (path, tiles, Dims { h, w, .. }) = (grid.path, grid.tiles, grid.d);
+    if o < target.up {
+        winograd::sum_row(path, m, stride, tiles, scratch);
+        // SAFETY: as the caller promises.
+        let out = unsafe { target.low.part(image * target.up + o, tile_row * tiles, tiles) };
+        out.copy_from_slice(&scratch[..tiles]);
+        return;
+    }
+    let (top, bottom) = scratch.split_at_mut(scratch.len() / 2);
+    winograd::output_row(path, m, stride, tiles, top, bottom);
+    let plane = image * (outputs - target.up) + o - target.up;
+    let count = (h - 2 * tile_row).min(2);
+    // SAFETY: as the caller promises.
+    let out = unsafe { target.same.part(plane, 2 * tile_row * w, count * w) };
+    for (out, row) in out.chunks_exact_mut(w).zip([top, bottom]) {
+        out.copy_from_slice(&row[..w]);
+    }
+    if let Some(affine) = target.affine {
+        affine_relu(path, out, affine[o]);
+    }
+}
+
+/// `d_weight` `[outputs, channels, 3, 3]` from the input and the gradient of the result.
 pub(crate) fn weight_gradient(
     path: CpuPath,
-    input: &[f32],
-    d_out: &[f32],
-    d: Dims,
+    input: Input<'_>,
+    g: &[f32],
     outputs: usize,
     d_weight: &mut [f32],
 ) {
-    assert_eq!(input.len(), d.len());
-    assert_eq!(d_out.len(), d.channels(outputs).len());
-    assert_eq!(d_weight.len(), outputs * d.c * TAPS);
-    match path {
-        #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => conv_avx512::weight_gradient(input, d_out, d, outputs, d_weight),
-        #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx2 => conv_avx2::weight_gradient(input, d_out, d, outputs, d_weight),
-        _ => conv_portable::weight_gradient(input, d_out, d, outputs, d_weight),
-    }
-}
-
-/// `[o, i, 3, 3]` → `[i, o, 3, 3]` with every kernel turned by 180°.
-fn turn(weight: &[f32], outputs: usize, inputs: usize) -> Vec<f32> {
-    let mut turned = vec![0.0; weight.len()];
-    for (index, kernel) in weight.chunks_exact(TAPS).enumerate() {
-        let (o, i) = (index / inputs, index % inputs);
-        let target = &mut turned[(i * outputs + o) * TAPS..][..TAPS];
-        for (value, &source) in target.iter_mut().zip(kernel.iter().rev()) {
-            *value = source;
+    input.check();
+    let (d, c) = (input.d, input.d.c);
+    assert_eq!(g.len(), d.channels(outputs).len());
+    assert_eq!(d_weight.len(), outputs * c * TAPS);
+    let grid = Grid::new(path, d, (2 * SCRATCH / (COMPONENTS * (c + outputs))).max(GRADIENT_TILES));
+    // How many sums are kept apart depends on the shape alone.
+    let starts = starts(outputs, c, input.up);
+    let values = starts[COMPONENTS];
+    let parts = (PARTIAL_SUMS / values).clamp(2, 16).min(grid.tasks());
+    let partial: Vec<Vec<f32>> = (0..parts)
+        .into_par_iter()
+        .map(|part| {
+            let mut sums = vec![0f32; values];
+            ROOM.with_borrow_mut(|scratch| {
+                for task in part * grid.tasks() / parts..(part + 1) * grid.tasks() / parts {
+                    add_task(&grid, &input, (g, outputs), &grid.task(task), scratch, (&mut sums, &starts));
+                }
+            });
+            sums
+        })
+        .collect();
+    d_weight.par_chunks_mut(c * TAPS).enumerate().for_each(|(o, d_weight)| {
+        for (n, kernels) in d_weight.chunks_mut(LANES * TAPS).enumerate() {
+            let (first, count) = (n * LANES, kernels.len() / TAPS);
+            let mut total = [[0f32; LANES]; COMPONENTS];
+            for (e, total) in total.iter_mut().enumerate() {
+                let left_out = left_out(e, input.up);
+                for (l, total) in
+                    total.iter_mut().enumerate().take(count).skip(left_out.saturating_sub(first))
+                {
+                    let at = starts[e] + o * (c - left_out) + first + l - left_out;
+                    *total = partial.iter().map(|sums| sums[at]).sum();
+                }
+            }
+            winograd::kernel_gradients(path, &total, count, kernels);
         }
-    }
-    turned
+    });
 }
 
-/// Offset of tap `k` from the centre, (dy, dx).
-pub(crate) fn offset(k: usize) -> (isize, isize) {
-    ((k / 3) as isize - 1, (k % 3) as isize - 1)
+/// Adds what the tiles of a task give to `[component][output][channel]` sums.
+fn add_task(
+    grid: &Grid,
+    input: &Input<'_>,
+    (g, outputs): (&[f32], usize),
+    task: &Range<usize>,
+    scratch: &mut Scratch,
+    (sums, starts): (&mut [f32], &[usize]),
+) {
+    let (Dims { c, h, w, .. }, lines) = (input.d, grid.lines());
+    let [scratch, v, y] = scratch.fit(grid, COMPONENTS * c, COMPONENTS * outputs);
+    transform_input(grid, input, task, scratch, v);
+    for o in 0..outputs {
+        grid.each_row(task, |image, row, column| {
+            let plane = &g[(image * outputs + o) * h * w..][..h * w];
+            let [_, top, bottom, _] = four_rows(plane, w, row);
+            let y = &mut y[o * lines.pitch + column..];
+            winograd::gradient_row(grid.path, [top, bottom], grid.tiles, scratch, y, outputs * lines.pitch);
+        });
+    }
+    let used = task.len() * grid.tiles;
+    for line in v.chunks_exact_mut(lines.pitch).chain(y.chunks_exact_mut(lines.pitch)) {
+        line[used..].fill(0.0);
+    }
+    for e in 0..COMPONENTS {
+        let (v, y) = (&v[(e * c + left_out(e, input.up)) * lines.pitch..], &y[e * outputs * lines.pitch..]);
+        gemm::gram(grid.path, y, outputs, v, lines, &mut sums[starts[e]..starts[e + 1]]);
+    }
 }

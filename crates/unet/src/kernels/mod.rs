@@ -6,17 +6,19 @@
 //! of threads.
 
 pub(crate) mod conv;
+mod gemm;
 #[cfg(target_arch = "x86_64")]
-mod conv_avx2;
+mod gemm_avx2;
 #[cfg(target_arch = "x86_64")]
-mod conv_avx512;
-mod conv_portable;
-#[cfg(target_arch = "x86_64")]
-mod conv_tiles;
+mod gemm_avx512;
 pub(crate) mod norm;
+mod planes;
 pub(crate) mod pointwise;
 pub(crate) mod resample;
 pub(crate) mod simd;
+mod winograd;
+
+use planes::Planes;
 
 /// Images, channels, rows and columns of an activation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

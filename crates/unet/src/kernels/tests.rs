@@ -1,5 +1,6 @@
 //! Each path against loops that follow the definitions, in `f64`.
 
+use super::conv::Input;
 use super::*;
 use crate::CpuPath;
 use rand::RngExt;
@@ -86,7 +87,7 @@ fn convolution_and_its_gradients_follow_the_definition() {
             let name = |part: &str| format!("{part} {path:?} {d:?} -> {outputs}");
             // Buffers start as NaN: every value must be written.
             let mut out = vec![f32::NAN; g.len()];
-            conv::forward(path, &x, &weight, d, outputs, &mut out);
+            conv::forward(path, Input::plain(&x, d), &weight, outputs, &mut out);
             close(&name("forward"), &out, &expected);
             let affine: Vec<(f32, f32)> = (0..outputs).map(|o| (o as f32 - 1.5, 0.1 * o as f32)).collect();
             let planes = out.chunks_exact(d.plane()).enumerate();
@@ -97,14 +98,69 @@ fn convolution_and_its_gradients_follow_the_definition() {
                 })
                 .collect();
             out.fill(f32::NAN);
-            conv::forward_affine_relu(path, &x, &weight, d, &affine, &mut out);
+            conv::forward_affine_relu(path, Input::plain(&x, d), &weight, &affine, &mut out);
             assert_eq!(out, apart, "{}", name("forward with batch norm and ReLU"));
             let mut found = vec![f32::NAN; x.len()];
-            conv::data_gradient(path, &g, &weight, d, outputs, &mut found);
+            conv::data_gradient(path, &g, &weight, d, outputs, [&mut [], &mut found]);
             close(&name("data gradient"), &found, &dx);
             let mut found = vec![f32::NAN; weight.len()];
-            conv::weight_gradient(path, &x, &g, d, outputs, &mut found);
+            conv::weight_gradient(path, Input::plain(&x, d), &g, outputs, &mut found);
             close(&name("weight gradient"), &found, &dw);
+        }
+    }
+}
+
+#[test]
+fn upsampled_channels_are_read_at_half_their_size() {
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    // Counts of upsampled and other channels off every block size, none of the others, and whole blocks.
+    for (n, up, same, outputs, h, w) in [
+        (1, 1, 1, 1, 2, 2),
+        (2, 3, 2, 5, 6, 10),
+        (3, 16, 8, 8, 12, 24),
+        (1, 9, 0, 3, 4, 36),
+        (2, 5, 17, 35, 8, 14),
+    ] {
+        let d = Dims { n, c: up + same, h, w };
+        let low_d = Dims { n, c: up, h: h / 2, w: w / 2 };
+        let (low, skip) = (noise(&mut rng, low_d.len()), noise(&mut rng, d.channels(same).len()));
+        let (weight, g) = (noise(&mut rng, outputs * d.c * 9), noise(&mut rng, d.channels(outputs).len()));
+        for path in paths() {
+            let name = |part: &str| format!("{part} {path:?} {d:?}, {up} upsampled -> {outputs}");
+            let mut joined = vec![f32::NAN; d.len()];
+            resample::upsample_concat(path, &low, &skip, low_d, same, &mut joined);
+            let (input, plain) = (Input { d, up, low: &low, same: &skip }, Input::plain(&joined, d));
+
+            let (mut out, mut expected) = (vec![f32::NAN; g.len()], vec![f32::NAN; g.len()]);
+            conv::forward(path, input, &weight, outputs, &mut out);
+            conv::forward(path, plain, &weight, outputs, &mut expected);
+            assert_eq!(out, expected, "{}", name("forward"));
+
+            let (mut d_low, mut d_skip) = (vec![f32::NAN; low.len()], vec![f32::NAN; skip.len()]);
+            conv::data_gradient(path, &g, &weight, d, outputs, [&mut d_low, &mut d_skip]);
+            let mut dx = vec![0f64; d.len()];
+            visit(d, outputs, |x, w, y| dx[x] += f64::from(weight[w]) * f64::from(g[y]));
+            let (mut low_sums, mut rest) = (vec![0f64; low.len()], Vec::new());
+            for (plane, values) in dx.chunks_exact(d.plane()).enumerate() {
+                let (image, c) = (plane / d.c, plane % d.c);
+                if c >= up {
+                    rest.extend_from_slice(values);
+                    continue;
+                }
+                for (p, v) in values.iter().enumerate() {
+                    low_sums[(image * up + c) * low_d.plane() + p / w / 2 * low_d.w + p % w / 2] += v;
+                }
+            }
+            close(&name("gradient of the small planes"), &d_low, &low_sums);
+            if same > 0 {
+                close(&name("gradient of the others"), &d_skip, &rest);
+            }
+
+            let (mut dw, mut expected) = (vec![f32::NAN; weight.len()], vec![f32::NAN; weight.len()]);
+            conv::weight_gradient(path, input, &g, outputs, &mut dw);
+            conv::weight_gradient(path, plain, &g, outputs, &mut expected);
+            let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+            close(&name("weight gradient"), &dw, &expected);
         }
     }
 }
@@ -117,7 +173,7 @@ fn values_outside_the_image_never_leak_in() {
     x[d.plane()..2 * d.plane()].fill(1.0);
     for path in paths() {
         let mut out = vec![0f32; d.len()];
-        conv::forward(path, &x, &[1.0; 9], d, 1, &mut out);
+        conv::forward(path, Input::plain(&x, d), &[1.0; 9], 1, &mut out);
         let middle = &out[d.plane()..2 * d.plane()];
         assert!(middle.iter().all(|v| v.is_finite()), "{path:?}");
         assert_eq!((middle[0], middle[1], middle[8]), (4.0, 6.0, 9.0), "{path:?}");

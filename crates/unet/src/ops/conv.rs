@@ -1,7 +1,8 @@
 //! The 3 × 3 convolution of the blocks and the 1 × 1 convolution of the last layer.
 
 use super::{dims, expect_shape, inner_dims, path, prepare, stored, tensor4, values, with_values};
-use crate::kernels::{conv, pointwise};
+use crate::kernels::conv::{self, Input};
+use crate::kernels::pointwise;
 use crate::{CpuPath, Result};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Device, Layout, Shape, Tensor};
 
@@ -40,7 +41,8 @@ impl CustomOp2 for Conv3x3 {
         let d = inner_dims(x_layout)?;
         let outputs = weight_layout.shape().dims4()?.0;
         let mut out = vec![0f32; d.channels(outputs).len()];
-        conv::forward(self.0, values(x, x_layout)?, values(weight, weight_layout)?, d, outputs, &mut out);
+        let input = Input::plain(values(x, x_layout)?, d);
+        conv::forward(self.0, input, values(weight, weight_layout)?, outputs, &mut out);
         stored(out, d.channels(outputs))
     }
 
@@ -57,7 +59,7 @@ impl CustomOp2 for Conv3x3 {
             let dx = if x.track_op() {
                 let mut dx = vec![0f32; d.len()];
                 with_values(weight, |weight| {
-                    conv::data_gradient(self.0, g, weight, d, outputs, &mut dx);
+                    conv::data_gradient(self.0, g, weight, d, outputs, [&mut [], &mut dx]);
                     Ok(())
                 })?;
                 Some(tensor4(dx, d)?)
@@ -66,7 +68,7 @@ impl CustomOp2 for Conv3x3 {
             };
             let mut dw = vec![0f32; weight.elem_count()];
             with_values(x, |x| {
-                conv::weight_gradient(self.0, x, g, d, outputs, &mut dw);
+                conv::weight_gradient(self.0, Input::plain(x, d), g, outputs, &mut dw);
                 Ok(())
             })?;
             Ok((dx, Some(Tensor::from_vec(dw, weight.shape(), &Device::Cpu)?)))
