@@ -20,7 +20,11 @@ const BUILD: &[&str] = &["setuptools==75.8.0", "wheel==0.45.1", "cython==3.0.12"
 
 /// The last one serves every crate that no other names. PyTorch stands apart: it is some gigabytes.
 const ENVIRONMENTS: [Environment; 2] = [
-    Environment { name: "peers-torch", crates: &["unet"], pins: &[BUILD, &["torch==2.12.1"]] },
+    Environment {
+        name: "peers-torch",
+        crates: &["unet", "pipeline"],
+        pins: &[BUILD, &["torch==2.12.1", "nibabel==5.3.2", "safetensors==0.5.3"]],
+    },
     Environment {
         name: "peers",
         crates: &[],

@@ -55,7 +55,7 @@ pub use experiments::{
 };
 pub use fit::{FitOptions, FitSummary, fit, fit_with};
 pub use inputs::Inputs;
-pub use model::{Card, load as load_model};
+pub use model::{Card, load as load_model, save as save_model};
 pub use progress::{Progress, Silent};
 pub use run::RunDir;
 pub use scan::Scan;

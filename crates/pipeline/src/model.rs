@@ -38,7 +38,8 @@ pub struct Card {
 }
 
 impl Card {
-    pub(crate) fn new(stage: &str, outputs: usize, spacing_mm: [f64; 3], config: &Config) -> Self {
+    /// The card of a network with 2 (phase 1) or 4 (phase 2) outputs, for scans with voxels of `spacing_mm`.
+    pub fn new(stage: &str, outputs: usize, spacing_mm: [f64; 3], config: &Config) -> Self {
         let classes: &[&str] =
             if outputs == 2 { &["healthy", "tumour"] } else { &["background", "NCR/NET", "ED", "ET"] };
         Self {
@@ -119,6 +120,14 @@ pub(crate) fn var_map(tensors: Vec<(String, Tensor)>) -> Result<VarMap> {
         }
     }
     Ok(map)
+}
+
+/// Writes a model file, aside and renamed.
+///
+/// # Errors
+/// What the disk refuses.
+pub fn save(path: &Path, weights: &VarMap, card: &Card) -> Result<()> {
+    write(path, &tensors(weights), card)
 }
 
 /// A model file's weights and card.

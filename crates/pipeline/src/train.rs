@@ -279,7 +279,7 @@ impl Trainer<'_> {
         self.run.write_json(&format!("curves/{}.json", stage.name), curves)?;
         let path = self.run.path(target);
         self.run.make_parent(&path)?;
-        model::write(&path, &model::tensors(weights), &self.card(stage))
+        model::save(&path, weights, &self.card(stage))
     }
 }
 

@@ -7,12 +7,14 @@
 //! the input, multiplies them with the transformed kernels, one [product](super::gemm) a component, and transforms the result back.
 
 use super::gemm::{self, Lines, SPARE_LINES};
+use super::lanes::LANES;
 use super::norm::{Affine, affine_relu};
-use super::winograd::{self, COMPONENTS, Kernels, LANES, UPSAMPLED};
+use super::packing::{self, Kernels, Packing};
+use super::winograd::{self, COMPONENTS, UPSAMPLED};
 use super::{Dims, Planes};
 use crate::CpuPath;
 use rayon::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 /// Taps of a 3 × 3 kernel.
@@ -23,6 +25,8 @@ const CHUNK: usize = 32;
 const SCRATCH: usize = 100_000;
 /// Tiles of one task of the weight gradient, at least: its sums are reduced once a task.
 const GRADIENT_TILES: usize = 192;
+/// Tasks of a small weight gradient.
+const GRADIENT_TASKS: usize = 4;
 /// Values of all partial sums of a weight gradient together.
 const PARTIAL_SUMS: usize = 1 << 19;
 
@@ -90,9 +94,8 @@ fn run(
     assert_eq!(weight.len(), outputs * d.c * TAPS);
     assert_eq!(out.len(), d.channels(outputs).len());
     let kernels = Kernels { weight, strides: [d.c, 1], turned: false };
-    let packed = pack(path, kernels, outputs, d.c, input.up);
     let same = Planes::new(out, d.plane());
-    convolve(path, input, &packed, outputs, &Target { up: 0, low: Planes::new(&mut [], 1), same, affine });
+    convolve(path, input, kernels, outputs, &Target { up: 0, low: Planes::new(&mut [], 1), same, affine });
 }
 
 /// The gradients of an [`Input`]'s two parts, given its grid `d` and the gradient `g` of the result (`outputs` channels): the convolution with
@@ -111,10 +114,9 @@ pub(crate) fn data_gradient(
     assert_eq!(d_same.len(), d.channels(d.c - up).len());
     assert!(up == 0 || (d.h.is_multiple_of(2) && d.w.is_multiple_of(2)));
     let kernels = Kernels { weight, strides: [1, d.c], turned: true };
-    let packed = pack(path, kernels, d.c, outputs, 0);
     let (low, same) = (Planes::new(d_low, (d.plane() / 4).max(1)), Planes::new(d_same, d.plane()));
     let input = Input::plain(g, d.channels(outputs));
-    convolve(path, input, &packed, d.c, &Target { up, low, same, affine: None });
+    convolve(path, input, kernels, d.c, &Target { up, low, same, affine: None });
 }
 
 /// How the rows of tiles of all images are shared out.
@@ -127,15 +129,24 @@ struct Grid {
     tiles: usize,
     /// Rows of tiles of a task.
     per_task: usize,
+    /// What the columns of a task's lines are rounded up to.
+    multiple: usize,
 }
 
 impl Grid {
-    /// Tasks of about `tiles` tiles; four tasks at least if there are enough rows.
-    fn new(path: CpuPath, d: Dims, tiles: usize) -> Self {
-        let mut grid = Self { path, d, rows: d.h.div_ceil(2), tiles: d.w.div_ceil(2), per_task: 1 };
+    /// Tasks of at most `tiles` tiles or one row, so many that `threads` threads are done soonest: the last round of tasks should not leave
+    /// most of them idle, and columns that only round up should be few.
+    fn new(path: CpuPath, d: Dims, tiles: usize, multiple: usize, threads: usize) -> Self {
+        let mut grid = Self { path, d, rows: d.h.div_ceil(2), tiles: d.w.div_ceil(2), per_task: 1, multiple };
         let all = d.n * grid.rows;
-        let tasks = all.div_ceil((tiles / grid.tiles).max(1)).max(4.min(all));
-        grid.per_task = all.div_ceil(tasks);
+        let fewest = all.div_ceil((tiles / grid.tiles).max(1));
+        let time = |tasks: usize| {
+            let rows = all.div_ceil(tasks);
+            let columns = (rows * grid.tiles).next_multiple_of(multiple);
+            all.div_ceil(rows).div_ceil(threads) * (columns + multiple)
+        };
+        let tasks = (fewest..=(fewest + 2 * threads).min(all)).min_by_key(|&tasks| time(tasks));
+        grid.per_task = all.div_ceil(tasks.unwrap_or(fewest));
         grid
     }
 
@@ -151,7 +162,7 @@ impl Grid {
     /// Lines for the tiles of a task: room for what a transform writes too much, and no power of 2, which would send all
     /// components to the same places of a cache.
     fn lines(&self) -> Lines {
-        let columns = (self.per_task * self.tiles).next_multiple_of(gemm::columns_multiple(self.path));
+        let columns = (self.per_task * self.tiles).next_multiple_of(self.multiple);
         Lines { columns, pitch: columns.next_multiple_of(LANES) + LANES }
     }
 
@@ -161,44 +172,6 @@ impl Grid {
             f(row / self.rows, row % self.rows, n * self.tiles);
         }
     }
-}
-
-/// `[rows / R][component][line][R rows]` transformed kernels, R the rows computed together; zero for rows beyond the last. Of a component that upsampled
-/// planes do not have, the first `up` lines are left out.
-struct Packed {
-    values: Vec<f32>,
-    /// Values of R rows.
-    block: usize,
-    /// Where each component starts in a block.
-    starts: [usize; COMPONENTS + 1],
-}
-
-/// Channels that component `e` leaves out, if the first `up` are upsampled.
-fn left_out(e: usize, up: usize) -> usize {
-    if UPSAMPLED[e] { 0 } else { up }
-}
-
-/// Where each component starts, and the last one ends, if it has `rows` values for each channel that it does not leave out.
-fn starts(rows: usize, channels: usize, up: usize) -> [usize; COMPONENTS + 1] {
-    let mut starts = [0; COMPONENTS + 1];
-    for e in 0..COMPONENTS {
-        starts[e + 1] = starts[e] + rows * (channels - left_out(e, up));
-    }
-    starts
-}
-
-fn pack(path: CpuPath, kernels: Kernels<'_>, rows: usize, lines: usize, up: usize) -> Packed {
-    let together = gemm::rows_together(path);
-    let starts = starts(together, lines, up);
-    let block = starts[COMPONENTS];
-    let left_out = std::array::from_fn(|e| left_out(e, up));
-    let mut values = vec![0f32; rows.div_ceil(together) * block];
-    values.par_chunks_mut(block).enumerate().for_each(|(b, values)| {
-        let row = b * together;
-        let size = [row, together.min(rows - row), lines, together];
-        winograd::kernels(path, kernels, size, &starts, left_out, values);
-    });
-    Packed { values, block, starts }
 }
 
 /// The two rows of an `h` × `w` plane under a row of tiles, with the one above and the one below; empty where there is none.
@@ -234,6 +207,8 @@ fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch:
 thread_local! {
     /// Each thread keeps its room from one convolution to the next: fresh memory has to be cleared first.
     static ROOM: RefCell<Scratch> = RefCell::default();
+    /// Transformed kernels. A pass that begins while another waits finds nothing, and gets room of its own.
+    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// Room for the transforms of a task.
@@ -259,15 +234,21 @@ impl Scratch {
     }
 }
 
-fn convolve(path: CpuPath, input: Input<'_>, weight: &Packed, outputs: usize, target: &Target<'_>) {
+fn convolve(path: CpuPath, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, target: &Target<'_>) {
     input.check();
     let Dims { c, .. } = input.d;
-    let together = gemm::rows_together(path);
+    let packing = Packing::new(path, outputs, c, input.up);
+    let together = packing.together;
+    let mut packed = PACKED.take();
+    packed.resize(packing.len(), 0.0);
+    packing::pack(path, kernels, &packing, &mut packed);
     let chunk = CHUNK.min(outputs.next_multiple_of(together));
     let values = COMPONENTS * (c - input.up + chunk) + 9 * input.up;
     // Kernels that do not stay in the cache either are worth more tiles at a time.
-    let least = if weight.values.len() > SCRATCH { 96 } else { 48 };
-    let grid = Grid::new(path, input.d, (SCRATCH / values).max(least));
+    let least = if packed.len() > SCRATCH { 96 } else { 48 };
+    // A pixel of the result does not depend on how they are shared out, so that may depend on the number of threads.
+    let (tiles, threads) = ((SCRATCH / values).max(least), rayon::current_num_threads());
+    let grid = Grid::new(path, input.d, tiles, gemm::columns_multiple(path), threads);
     let lines = grid.lines();
     let each = |task: Range<usize>, scratch: &mut Scratch| {
         let [row, v, m] = scratch.fit(&grid, COMPONENTS * c, COMPONENTS * chunk);
@@ -275,14 +256,13 @@ fn convolve(path: CpuPath, input: Input<'_>, weight: &Packed, outputs: usize, ta
         for first in (0..outputs).step_by(chunk) {
             let count = chunk.min(outputs - first);
             for e in 0..COMPONENTS {
-                let v = &v[(e * c + left_out(e, input.up)) * lines.pitch..];
-                for block in (first..first + count).step_by(together) {
-                    if block + together <= left_out(e, target.up) {
+                let v = &v[(e * c + packing.first_line(e)) * lines.pitch..];
+                for row in (first..first + count).step_by(together) {
+                    if row + together <= target.up && !UPSAMPLED[e] {
                         continue;
                     }
-                    let weight = &weight.values[block / together * weight.block..][..weight.block]
-                        [weight.starts[e]..weight.starts[e + 1]];
-                    let m = &mut m[(e * chunk + block - first) * lines.pitch..];
+                    let weight = &packed[packing.part(row, e)];
+                    let m = &mut m[(e * chunk + row - first) * lines.pitch..];
                     match weight.is_empty() {
                         // Upsampled channels only.
                         true => m[..together * lines.pitch].fill(0.0),
@@ -304,6 +284,7 @@ fn convolve(path: CpuPath, input: Input<'_>, weight: &Packed, outputs: usize, ta
     (0..grid.tasks())
         .into_par_iter()
         .for_each(|task| ROOM.with_borrow_mut(|scratch| each(grid.task(task), scratch)));
+    PACKED.set(packed);
 }
 
 /// Transforms a row of tiles of one channel back into its place.
@@ -353,49 +334,34 @@ pub(crate) fn weight_gradient(
     let (d, c) = (input.d, input.d.c);
     assert_eq!(g.len(), d.channels(outputs).len());
     assert_eq!(d_weight.len(), outputs * c * TAPS);
-    let grid = Grid::new(path, d, (2 * SCRATCH / (COMPONENTS * (c + outputs))).max(GRADIENT_TILES));
-    // How many sums are kept apart depends on the shape alone.
-    let starts = starts(outputs, c, input.up);
-    let values = starts[COMPONENTS];
-    let parts = (PARTIAL_SUMS / values).clamp(2, 16).min(grid.tasks());
+    // How the sums are split depends on the shape alone.
+    let tiles = (2 * SCRATCH / (COMPONENTS * (c + outputs))).max(GRADIENT_TILES);
+    let grid = Grid::new(path, d, tiles, gemm::sum_multiple(path), GRADIENT_TASKS);
+    let packing = Packing::new(path, outputs, c, input.up);
+    let parts = (PARTIAL_SUMS / packing.len()).clamp(2, 16).min(grid.tasks());
     let partial: Vec<Vec<f32>> = (0..parts)
         .into_par_iter()
         .map(|part| {
-            let mut sums = vec![0f32; values];
+            let mut sums = vec![0f32; packing.len()];
             ROOM.with_borrow_mut(|scratch| {
                 for task in part * grid.tasks() / parts..(part + 1) * grid.tasks() / parts {
-                    add_task(&grid, &input, (g, outputs), &grid.task(task), scratch, (&mut sums, &starts));
+                    add_task(&grid, &input, (g, outputs), &grid.task(task), scratch, (&mut sums, &packing));
                 }
             });
             sums
         })
         .collect();
-    d_weight.par_chunks_mut(c * TAPS).enumerate().for_each(|(o, d_weight)| {
-        for (n, kernels) in d_weight.chunks_mut(LANES * TAPS).enumerate() {
-            let (first, count) = (n * LANES, kernels.len() / TAPS);
-            let mut total = [[0f32; LANES]; COMPONENTS];
-            for (e, total) in total.iter_mut().enumerate() {
-                let left_out = left_out(e, input.up);
-                for (l, total) in
-                    total.iter_mut().enumerate().take(count).skip(left_out.saturating_sub(first))
-                {
-                    let at = starts[e] + o * (c - left_out) + first + l - left_out;
-                    *total = partial.iter().map(|sums| sums[at]).sum();
-                }
-            }
-            winograd::kernel_gradients(path, &total, count, kernels);
-        }
-    });
+    packing::unpack(path, &partial, &packing, d_weight);
 }
 
-/// Adds what the tiles of a task give to `[component][output][channel]` sums.
+/// Adds what the tiles of a task give to the sums, the gradients of the transformed kernels.
 fn add_task(
     grid: &Grid,
     input: &Input<'_>,
     (g, outputs): (&[f32], usize),
     task: &Range<usize>,
     scratch: &mut Scratch,
-    (sums, starts): (&mut [f32], &[usize]),
+    (sums, packing): (&mut [f32], &Packing),
 ) {
     let (Dims { c, h, w, .. }, lines) = (input.d, grid.lines());
     let [scratch, v, y] = scratch.fit(grid, COMPONENTS * c, COMPONENTS * outputs);
@@ -410,10 +376,13 @@ fn add_task(
     }
     let used = task.len() * grid.tiles;
     for line in v.chunks_exact_mut(lines.pitch).chain(y.chunks_exact_mut(lines.pitch)) {
-        line[used..].fill(0.0);
+        line[used..lines.columns].fill(0.0);
     }
     for e in 0..COMPONENTS {
-        let (v, y) = (&v[(e * c + left_out(e, input.up)) * lines.pitch..], &y[e * outputs * lines.pitch..]);
-        gemm::gram(grid.path, y, outputs, v, lines, &mut sums[starts[e]..starts[e + 1]]);
+        let v = &v[(e * c + packing.first_line(e)) * lines.pitch..];
+        for row in (0..outputs).step_by(packing.together) {
+            let y = &y[(e * outputs + row) * lines.pitch..];
+            gemm::gram(grid.path, y, v, lines, &mut sums[packing.part(row, e)]);
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::{gemm_avx2, gemm_avx512};
 /// The shape of lines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lines {
-    /// Columns that count: a multiple of [`columns_multiple`].
+    /// Columns that count: a multiple of [`columns_multiple`] for [`product`], of [`sum_multiple`] for [`gram`].
     pub(super) columns: usize,
     /// Values from a line to the next, at least `columns`.
     pub(super) pitch: usize,
@@ -25,12 +25,20 @@ pub(super) fn rows_together(path: CpuPath) -> usize {
     }
 }
 
-/// What the number of columns has to be a multiple of.
+/// What the number of columns of a [`product`] has to be a multiple of.
 pub(super) fn columns_multiple(path: CpuPath) -> usize {
     match path {
         CpuPath::Avx512 => 48,
         CpuPath::Avx2 => 24,
         CpuPath::Portable => 8,
+    }
+}
+
+/// What the number of columns that [`gram`] sums over has to be a multiple of.
+pub(super) fn sum_multiple(path: CpuPath) -> usize {
+    match path {
+        CpuPath::Avx512 => 16,
+        CpuPath::Avx2 | CpuPath::Portable => 8,
     }
 }
 
@@ -50,26 +58,24 @@ pub(super) fn product(path: CpuPath, weight: &[f32], v: &[f32], shape: Lines, ou
     }
 }
 
-/// `sums[r][l] += Σ_t y[r][t] · v[l][t]` for `rows` lines of `y` and all lines of `sums`, which has `rows` rows of as many values as there are
-/// lines to take of `v`. `y` and `v` may be read up to 7 lines further than that.
-pub(super) fn gram(path: CpuPath, y: &[f32], rows: usize, v: &[f32], shape: Lines, sums: &mut [f32]) {
+/// `sums[l][r] += Σ_t y[r][t] · v[l][t]` for [`rows_together`] lines r of `y` and as many of `v` as `sums` has; `v` may be read up to
+/// [`SPARE_LINES`] further.
+pub(super) fn gram(path: CpuPath, y: &[f32], v: &[f32], shape: Lines, sums: &mut [f32]) {
+    let rows = rows_together(path);
     let lines = sums.len() / rows;
-    if lines == 0 {
-        return;
-    }
-    assert!(shape.columns.is_multiple_of(columns_multiple(path)) && shape.columns <= shape.pitch);
-    assert_eq!(sums.len(), rows * lines);
-    assert!(y.len() >= (rows + SPARE_LINES) * shape.pitch && v.len() >= (lines + SPARE_LINES) * shape.pitch);
+    assert!(shape.columns.is_multiple_of(sum_multiple(path)) && shape.columns <= shape.pitch);
+    assert!(sums.len() == lines * rows && y.len() >= rows * shape.pitch);
+    assert!(v.len() >= (lines + SPARE_LINES) * shape.pitch);
     match path {
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => gemm_avx512::gram(y, rows, v, shape, sums),
+        CpuPath::Avx512 => gemm_avx512::gram(y, v, shape, sums),
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx2 => gemm_avx2::gram(y, rows, v, shape, sums),
-        _ => gram_portable(y, rows, v, shape, sums),
+        CpuPath::Avx2 => gemm_avx2::gram(y, v, shape, sums),
+        _ => gram_portable(y, v, shape, sums),
     }
 }
 
-/// Lines that must follow those of [`gram`]'s operands: blocks may reach into them, and drop what they find.
+/// Lines that must follow those of an operand whose lines are taken in blocks, which drop what they find there.
 pub(super) const SPARE_LINES: usize = 7;
 
 fn product_portable(weight: &[f32], v: &[f32], shape: Lines, out: &mut [f32]) {
@@ -91,10 +97,10 @@ fn product_portable(weight: &[f32], v: &[f32], shape: Lines, out: &mut [f32]) {
     }
 }
 
-fn gram_portable(y: &[f32], rows: usize, v: &[f32], shape: Lines, sums: &mut [f32]) {
-    let lines = sums.len() / rows;
-    for (y, sums) in y.chunks(shape.pitch).zip(sums.chunks_exact_mut(lines)) {
-        for (v, sum) in v.chunks(shape.pitch).zip(sums) {
+fn gram_portable(y: &[f32], v: &[f32], shape: Lines, sums: &mut [f32]) {
+    const ROWS: usize = 4;
+    for (v, sums) in v.chunks(shape.pitch).zip(sums.as_chunks_mut::<ROWS>().0) {
+        for (y, sum) in y.chunks(shape.pitch).zip(sums) {
             let mut lanes = [0f32; 8];
             let pairs =
                 y[..shape.columns].as_chunks::<8>().0.iter().zip(v[..shape.columns].as_chunks::<8>().0);

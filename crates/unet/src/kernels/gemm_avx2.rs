@@ -99,22 +99,15 @@ unsafe fn multiply_add(
     }
 }
 
-pub(super) fn gram(y: &[f32], rows: usize, v: &[f32], shape: Lines, sums: &mut [f32]) {
+pub(super) fn gram(y: &[f32], v: &[f32], shape: Lines, sums: &mut [f32]) {
     assert!(CpuPath::Avx2.is_available());
-    let (Lines { columns, pitch }, lines) = (shape, sums.len() / rows);
-    assert!(columns.is_multiple_of(LANES) && columns <= pitch);
-    for first in (0..rows).step_by(ROWS) {
-        let y = &y[first * pitch..(first + ROWS) * pitch];
-        for line in (0..lines).step_by(WIDE) {
-            let v = &v[line * pitch..(line + WIDE) * pitch];
-            // SAFETY: AVX2 and FMA are there, as asserted; the slices have 4 and 3 lines of a pitch of at least `columns`, a multiple of 8.
-            let tile = unsafe { gram_tile(y.as_ptr(), v.as_ptr(), pitch, columns) };
-            for (r, sums) in sums.chunks_exact_mut(lines).skip(first).take(ROWS).enumerate() {
-                for (sum, tile) in sums[line..].iter_mut().zip(&tile) {
-                    *sum += tile[r];
-                }
-            }
-        }
+    let Lines { columns, pitch } = shape;
+    assert!(columns.is_multiple_of(LANES) && columns <= pitch && y.len() >= ROWS * pitch);
+    for (n, sums) in sums.chunks_mut(WIDE * ROWS).enumerate() {
+        let v = &v[n * WIDE * pitch..(n + 1) * WIDE * pitch];
+        // SAFETY: AVX2 and FMA are there, as asserted; 4 and 3 lines of a pitch of at least `columns`, a multiple of 8.
+        let tile = unsafe { gram_tile(y.as_ptr(), v.as_ptr(), pitch, columns) };
+        sums.iter_mut().zip(tile.as_flattened()).for_each(|(sum, tile)| *sum += tile);
     }
 }
 
@@ -139,17 +132,22 @@ unsafe fn gram_tile(y: *const f32, v: *const f32, pitch: usize, columns: usize) 
             }
         }
     }
-    acc.map(|[a, b, c, d]| {
-        // Lane sums of four vectors at once: halves of pairs, pairs of pairs, halves of the register.
-        let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
-        let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
-        let high = _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd);
-        let both = _mm256_add_ps(low, high);
-        let sums = _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps::<1>(both));
-        let mut four = [0f32; ROWS];
-        // SAFETY: `four` has 4 values.
-        unsafe { _mm_storeu_ps(four.as_mut_ptr(), sums) };
-        four
-    })
+    let mut tile = [[0f32; ROWS]; WIDE];
+    for (tile, &[a, b, c, d]) in tile.iter_mut().zip(&acc) {
+        // SAFETY: four values.
+        unsafe { _mm_storeu_ps(tile.as_mut_ptr(), four_sums(a, b, c, d)) };
+    }
+    tile
+}
+
+/// The sums of the lanes of four vectors: halves of pairs, pairs of pairs, halves of the register.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(super) fn four_sums(a: __m256, b: __m256, c: __m256, d: __m256) -> __m128 {
+    let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+    let high = _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd);
+    let both = _mm256_add_ps(low, high);
+    _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps::<1>(both))
 }

@@ -1,6 +1,7 @@
 //! The matrix products with AVX-512: 8 × 48 values of the result, or 8 × 3 sums, stay in 24 of the 32 registers.
 
 use super::gemm::Lines;
+use super::gemm_avx2::four_sums;
 use crate::CpuPath;
 use std::arch::x86_64::*;
 
@@ -52,43 +53,47 @@ unsafe fn product_tile(weight: *const f32, v: *const f32, pitch: usize, depth: u
     }
 }
 
-pub(super) fn gram(y: &[f32], rows: usize, v: &[f32], shape: Lines, sums: &mut [f32]) {
+pub(super) fn gram(y: &[f32], v: &[f32], shape: Lines, sums: &mut [f32]) {
     assert!(CpuPath::Avx512.is_available());
-    let (Lines { columns, pitch }, lines) = (shape, sums.len() / rows);
-    assert!(columns.is_multiple_of(LANES) && columns <= pitch);
-    for first in (0..rows).step_by(ROWS) {
-        let y = &y[first * pitch..(first + ROWS) * pitch];
-        for line in (0..lines).step_by(WIDE) {
-            let v = &v[line * pitch..(line + WIDE) * pitch];
-            // SAFETY: AVX-512 is there, as asserted; the slices have 8 and 3 lines of a pitch of at least `columns`, a multiple of 16.
-            let tile = unsafe { gram_tile(y.as_ptr(), v.as_ptr(), pitch, columns) };
-            for (sums, tile) in sums.chunks_exact_mut(lines).skip(first).zip(&tile) {
-                for (sum, tile) in sums[line..].iter_mut().zip(tile) {
-                    *sum += tile;
-                }
-            }
-        }
+    let Lines { columns, pitch } = shape;
+    assert!(columns.is_multiple_of(LANES) && columns <= pitch && y.len() >= ROWS * pitch);
+    for (n, sums) in sums.chunks_mut(WIDE * ROWS).enumerate() {
+        let v = &v[n * WIDE * pitch..(n + 1) * WIDE * pitch];
+        // SAFETY: AVX-512 is there, as asserted; 8 and 3 lines of a pitch of at least `columns`, a multiple of 16.
+        let tile = unsafe { gram_tile(y.as_ptr(), v.as_ptr(), pitch, columns) };
+        sums.iter_mut().zip(tile.as_flattened()).for_each(|(sum, tile)| *sum += tile);
     }
 }
 
-/// `[line of y][line of v]` sums over the columns.
+/// `[line of v][line of y]` sums over the columns.
 ///
 /// # Safety
 /// `columns` values, a multiple of 16, must be valid for reading every `pitch` from `y` on, eight times, and from `v` on, three times.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-unsafe fn gram_tile(y: *const f32, v: *const f32, pitch: usize, columns: usize) -> [[f32; WIDE]; ROWS] {
-    let mut acc = [[_mm512_setzero_ps(); WIDE]; ROWS];
+unsafe fn gram_tile(y: *const f32, v: *const f32, pitch: usize, columns: usize) -> [[f32; ROWS]; WIDE] {
+    let mut acc = [[_mm512_setzero_ps(); ROWS]; WIDE];
     for t in (0..columns).step_by(LANES) {
         // SAFETY: the whole vector lies in each of the lines.
         unsafe {
             let x: [__m512; WIDE] = std::array::from_fn(|n| _mm512_loadu_ps(v.add(n * pitch + t)));
-            for (r, acc) in acc.iter_mut().enumerate() {
+            // The three vectors of `v` stay in registers, those of `y` pass by.
+            #[allow(clippy::needless_range_loop)]
+            for r in 0..ROWS {
                 let y = _mm512_loadu_ps(y.add(r * pitch + t));
-                for (acc, &x) in acc.iter_mut().zip(&x) {
-                    *acc = _mm512_fmadd_ps(x, y, *acc);
+                for n in 0..WIDE {
+                    acc[n][r] = _mm512_fmadd_ps(x[n], y, acc[n][r]);
                 }
             }
         }
     }
-    acc.map(|acc| acc.map(|acc| _mm512_reduce_add_ps(acc)))
+    let mut tile = [[0f32; ROWS]; WIDE];
+    for (tile, acc) in tile.iter_mut().zip(&acc) {
+        for (four, acc) in tile.as_chunks_mut::<4>().0.iter_mut().zip(acc.as_chunks::<4>().0) {
+            let [a, b, c, d] =
+                acc.map(|acc| _mm256_add_ps(_mm512_castps512_ps256(acc), _mm512_extractf32x8_ps::<1>(acc)));
+            // SAFETY: four values; AVX-512 comes with AVX2.
+            unsafe { _mm_storeu_ps(four.as_mut_ptr(), four_sums(a, b, c, d)) };
+        }
+    }
+    tile
 }

@@ -11,7 +11,9 @@ mod gemm;
 mod gemm_avx2;
 #[cfg(target_arch = "x86_64")]
 mod gemm_avx512;
+mod lanes;
 pub(crate) mod norm;
+mod packing;
 mod planes;
 pub(crate) mod pointwise;
 pub(crate) mod resample;

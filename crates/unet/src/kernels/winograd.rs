@@ -18,13 +18,10 @@
 //! The functions here transform one row of tiles of one plane; component e of tile t is at `e · stride + t`. They write up to
 //! [`LANES`] − 1 values too many after the last tile of a component.
 
-use super::simd::multiversion;
+use super::lanes::{LANES, Lanes, lanes};
 
 /// Components of a tile.
 pub(super) const COMPONENTS: usize = 16;
-
-/// Tiles handled at once, and the granule of all lengths.
-pub(super) const LANES: usize = 8;
 
 /// Whether a component of an upsampled plane can be other than zero.
 pub(super) const UPSAMPLED: [bool; COMPONENTS] = {
@@ -37,96 +34,9 @@ pub(super) const UPSAMPLED: [bool; COMPONENTS] = {
     some
 };
 
-type Lanes = [f32; LANES];
-
-// No closure and no `map` below: those are functions of their own, compiled without the instructions of the path.
-
-#[inline(always)]
-fn load(x: &[f32], at: usize) -> Lanes {
-    let mut lanes = [0.0; LANES];
-    lanes.copy_from_slice(&x[at..at + LANES]);
-    lanes
-}
-
-#[inline(always)]
-fn store(lanes: Lanes, out: &mut [f32], at: usize) {
-    out[at..at + LANES].copy_from_slice(&lanes);
-}
-
-#[inline(always)]
-fn add(a: Lanes, b: Lanes) -> Lanes {
-    let mut sum = [0.0; LANES];
-    for l in 0..LANES {
-        sum[l] = a[l] + b[l];
-    }
-    sum
-}
-
-#[inline(always)]
-fn sub(a: Lanes, b: Lanes) -> Lanes {
-    let mut difference = [0.0; LANES];
-    for l in 0..LANES {
-        difference[l] = a[l] - b[l];
-    }
-    difference
-}
-
-#[inline(always)]
-fn twice(a: Lanes) -> Lanes {
-    add(a, a)
-}
-
-#[inline(always)]
-fn negative(a: Lanes) -> Lanes {
-    let mut negative = [0.0; LANES];
-    for l in 0..LANES {
-        negative[l] = -a[l];
-    }
-    negative
-}
-
-/// A column of Bᵀ d for rows `r` · `step` of d.
-#[inline(always)]
-fn down(d: &[f32], at: usize, step: usize) -> [Lanes; 4] {
-    let (a, b, c, d) = (load(d, at), load(d, at + step), load(d, at + 2 * step), load(d, at + 3 * step));
-    [sub(a, c), add(b, c), sub(c, b), sub(b, d)]
-}
-
-/// The same of an upsampled plane, whose third value is zero, for its three rows.
-#[inline(always)]
-fn down_upsampled(d: &[f32], at: usize, step: usize) -> [Lanes; 3] {
-    let (a, b, c) = (load(d, at), load(d, at + step), load(d, at + 2 * step));
-    [sub(a, b), twice(b), sub(b, c)]
-}
-
-/// A column of A y.
-#[inline(always)]
-fn down_gradient(y: &[f32], at: usize, step: usize) -> [Lanes; 4] {
-    let (a, b) = (load(y, at), load(y, at + step));
-    [a, add(a, b), sub(a, b), negative(b)]
-}
-
-/// Aᵀ m
-#[inline(always)]
-fn two(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> [Lanes; 2] {
-    [add(add(a, b), c), sub(sub(b, c), d)]
-}
-
-/// The sum of [`two`].
-#[inline(always)]
-fn one(a: Lanes, b: Lanes, d: Lanes) -> Lanes {
-    sub(add(a, twice(b)), d)
-}
-
-/// A row of pixels from its even and odd columns.
-#[inline(always)]
-fn zip([even, odd]: [Lanes; 2], out: &mut [f32], at: usize) {
-    let mut both = [0.0; 2 * LANES];
-    for l in 0..LANES {
-        both[2 * l] = even[l];
-        both[2 * l + 1] = odd[l];
-    }
-    out[at..at + 2 * LANES].copy_from_slice(&both);
+/// Values of a line of scratch: what a tile more to the right reads, and whole vectors.
+fn line(tiles: usize) -> usize {
+    tiles.next_multiple_of(LANES) + 2 * LANES
 }
 
 /// Values of the scratch of a row of tiles.
@@ -134,69 +44,119 @@ pub(super) fn scratch_len(tiles: usize) -> usize {
     8 * line(tiles)
 }
 
-/// Values of a line of scratch: what a tile more to the right reads, and whole vectors.
-fn line(tiles: usize) -> usize {
-    tiles.next_multiple_of(LANES) + 2 * LANES
+/// Asserts that all components of a row of tiles, written in whole vectors, lie in `values`.
+#[inline(always)]
+fn check(values: &[f32], stride: usize, tiles: usize) {
+    assert!(values.len() >= (COMPONENTS - 1) * stride + tiles.next_multiple_of(LANES));
 }
 
-/// Values at even and at odd columns; zeros where the row ends. A row that is outside the image is empty.
+/// Values at even and at odd columns of a row of at most 2 · `tiles` values, with zeros from where it ends to a tile after the last. A row that is outside the
+/// image is empty. Both results have a [`line`]'s room but for one value.
 #[inline(always)]
-fn split(row: &[f32], tiles: usize, even: &mut [f32], odd: &mut [f32]) {
-    if row.is_empty() {
-        even[..=tiles].fill(0.0);
-        odd[..=tiles].fill(0.0);
-        return;
-    }
-    let mut wide = row.chunks_exact(2 * LANES);
+fn split<L: Lanes>(row: &[f32], tiles: usize, even: &mut [f32], odd: &mut [f32]) {
+    assert!(row.len() <= 2 * tiles && even.len() >= line(tiles) - 1 && odd.len() >= line(tiles) - 1);
+    let (whole, rest) = row.as_chunks::<{ 2 * LANES }>();
+    let mut last = [0.0; 2 * LANES];
+    last[..rest.len()].copy_from_slice(rest);
     let mut at = 0;
-    for pairs in &mut wide {
-        let (mut e, mut o) = ([0.0; LANES], [0.0; LANES]);
-        for l in 0..LANES {
-            e[l] = pairs[2 * l];
-            o[l] = pairs[2 * l + 1];
+    for pairs in whole.iter().chain([&last]) {
+        // SAFETY: sixteen values of a chunk; `at` is at most `tiles`, rounded down to whole vectors, after which there is room for one more.
+        unsafe {
+            let [e, o] = L::load_pairs(pairs.as_ptr());
+            e.store(even.as_mut_ptr().add(at));
+            o.store(odd.as_mut_ptr().add(at));
         }
-        store(e, even, at);
-        store(o, odd, at);
         at += LANES;
     }
-    for pair in wide.remainder().chunks(2) {
-        even[at] = pair[0];
-        odd[at] = pair.get(1).copied().unwrap_or(0.0);
-        at += 1;
+    // The zeros of the last vector may end before the tile after the last.
+    for t in at..=tiles {
+        (even[t], odd[t]) = (0.0, 0.0);
     }
-    even[at] = 0.0;
-    odd[at] = 0.0;
 }
 
-multiversion! {
+/// A column of Bᵀ d, rows of d being `step` apart.
+///
+/// # Safety
+/// Eight values of each of the four must be valid for reading.
+#[inline(always)]
+unsafe fn down<L: Lanes>(d: *const f32, step: usize) -> [L; 4] {
+    // SAFETY: as the caller promises.
+    let [a, b, c, d] =
+        unsafe { [L::load(d), L::load(d.add(step)), L::load(d.add(2 * step)), L::load(d.add(3 * step))] };
+    [a.minus(c), b.plus(c), c.minus(b), b.minus(d)]
+}
+
+/// The same of an upsampled plane, whose third value is zero, for its three rows.
+///
+/// # Safety
+/// Eight values of each of the three must be valid for reading.
+#[inline(always)]
+unsafe fn down_upsampled<L: Lanes>(d: *const f32, step: usize) -> [L; 3] {
+    // SAFETY: as the caller promises.
+    let [a, b, c] = unsafe { [L::load(d), L::load(d.add(step)), L::load(d.add(2 * step))] };
+    [a.minus(b), b.plus(b), b.minus(c)]
+}
+
+/// A column of A y.
+///
+/// # Safety
+/// Eight values of both rows, `step` apart, must be valid for reading.
+#[inline(always)]
+unsafe fn down_gradient<L: Lanes>(y: *const f32, step: usize) -> [L; 4] {
+    // SAFETY: as the caller promises.
+    let [a, b] = unsafe { [L::load(y), L::load(y.add(step))] };
+    [a, a.plus(b), a.minus(b), b.negative()]
+}
+
+/// Aᵀ m
+#[inline(always)]
+fn two<L: Lanes>(a: L, b: L, c: L, d: L) -> [L; 2] {
+    [a.plus(b).plus(c), b.minus(c).minus(d)]
+}
+
+/// The sum of [`two`].
+#[inline(always)]
+fn one<L: Lanes>(a: L, b: L, d: L) -> L {
+    a.plus(b.plus(b)).minus(d)
+}
+
+lanes! {
     /// Bᵀ d B for a row of tiles: `rows` are the row above the tiles, their two, and the one below.
-    fn input_row(rows: [&[f32]; 4], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
+    fn input_row<L>(rows: [&[f32]; 4], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
         let len = line(tiles);
+        let scratch = &mut scratch[..8 * len];
+        check(v, stride, tiles);
         for (row, lines) in rows.iter().zip(scratch.chunks_exact_mut(2 * len)) {
             let (even, odd) = lines.split_at_mut(len);
             // One to the right: the first tile sees column −1.
             odd[0] = 0.0;
-            split(row, tiles, even, &mut odd[1..]);
+            split::<L>(row, tiles, even, &mut odd[1..]);
         }
-        let scratch = &scratch[..8 * len];
         for t in (0..tiles).step_by(LANES) {
-            let (left, right) = (down(scratch, t + len, 2 * len), down(scratch, t + len + 1, 2 * len));
-            let (middle, beyond) = (down(scratch, t, 2 * len), down(scratch, t + 1, 2 * len));
-            for i in 0..4 {
-                let v = &mut v[4 * i * stride + t..];
-                store(sub(left[i], right[i]), v, 0);
-                store(add(middle[i], right[i]), v, stride);
-                store(sub(right[i], middle[i]), v, 2 * stride);
-                store(sub(middle[i], beyond[i]), v, 3 * stride);
+            // SAFETY: eight values from `t + 1` on lie in every line of the scratch, which has 8 of them; from `t` on in every component, as checked.
+            unsafe {
+                let (even, v) = (scratch.as_ptr().add(t), v.as_mut_ptr().add(t));
+                let odd = even.add(len);
+                let (left, right) = (down::<L>(odd, 2 * len), down::<L>(odd.add(1), 2 * len));
+                let (middle, beyond) = (down::<L>(even, 2 * len), down::<L>(even.add(1), 2 * len));
+                for i in 0..4 {
+                    let v = v.add(4 * i * stride);
+                    left[i].minus(right[i]).store(v);
+                    middle[i].plus(right[i]).store(v.add(stride));
+                    right[i].minus(middle[i]).store(v.add(2 * stride));
+                    middle[i].minus(beyond[i]).store(v.add(3 * stride));
+                }
             }
         }
     }
 }
 
-multiversion! {
+lanes! {
     /// Bᵀ d B for a row of tiles of an upsampled plane: `rows` of the small one, that of the tiles in the middle.
-    fn upsampled_row(rows: [&[f32]; 3], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
+    fn upsampled_row<L>(rows: [&[f32]; 3], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
         let len = line(tiles);
+        let scratch = &mut scratch[..3 * len];
+        check(v, stride, tiles);
         for (row, line) in rows.iter().zip(scratch.chunks_exact_mut(len)) {
             line[0] = 0.0;
             if row.is_empty() {
@@ -206,156 +166,89 @@ multiversion! {
             }
             line[tiles + 1] = 0.0;
         }
-        let scratch = &scratch[..3 * len];
         for t in (0..tiles).step_by(LANES) {
-            let left = down_upsampled(scratch, t, len);
-            let middle = down_upsampled(scratch, t + 1, len);
-            let right = down_upsampled(scratch, t + 2, len);
-            for n in 0..3 {
-                // The third component of the four is the one that is zero.
-                let v = &mut v[4 * (n + n / 2) * stride + t..];
-                store(sub(left[n], middle[n]), v, 0);
-                store(twice(middle[n]), v, stride);
-                store(sub(middle[n], right[n]), v, 3 * stride);
+            // SAFETY: eight values from `t + 2` on lie in every line of the scratch, which has 3 of them; from `t` on in every component, as checked.
+            unsafe {
+                let (d, v) = (scratch.as_ptr().add(t), v.as_mut_ptr().add(t));
+                let left = down_upsampled::<L>(d, len);
+                let middle = down_upsampled::<L>(d.add(1), len);
+                let right = down_upsampled::<L>(d.add(2), len);
+                for n in 0..3 {
+                    // The third component of the four is the one that is zero.
+                    let v = v.add(4 * (n + n / 2) * stride);
+                    left[n].minus(middle[n]).store(v);
+                    middle[n].plus(middle[n]).store(v.add(stride));
+                    middle[n].minus(right[n]).store(v.add(3 * stride));
+                }
             }
         }
     }
 }
 
-multiversion! {
-    /// Aᵀ m A for a row of tiles: its two rows of pixels.
-    fn output_row(m: &[f32], stride: usize, tiles: usize, top: &mut [f32], bottom: &mut [f32]) {
+lanes! {
+    /// Aᵀ m A for a row of tiles: its two rows of pixels, in whole vectors.
+    fn output_row<L>(m: &[f32], stride: usize, tiles: usize, top: &mut [f32], bottom: &mut [f32]) {
+        check(m, stride, tiles);
+        let pixels = 2 * tiles.next_multiple_of(LANES);
+        assert!(top.len() >= pixels && bottom.len() >= pixels);
         for t in (0..tiles).step_by(LANES) {
-            let (mut first, mut second) = ([[0.0; LANES]; 4], [[0.0; LANES]; 4]);
-            for j in 0..4 {
-                let at = j * stride + t;
-                let (a, b) = (load(m, at), load(m, at + 4 * stride));
-                let (c, d) = (load(m, at + 8 * stride), load(m, at + 12 * stride));
-                [first[j], second[j]] = two(a, b, c, d);
+            // SAFETY: eight values from `t` on lie in every component, as checked; sixteen from 2 · `t` on in both rows, as asserted.
+            unsafe {
+                let m = m.as_ptr().add(t);
+                let column = |j: usize| {
+                    let m = m.add(j * stride);
+                    let step = 4 * stride;
+                    two(L::load(m), L::load(m.add(step)), L::load(m.add(2 * step)), L::load(m.add(3 * step)))
+                };
+                let [a, b, c, d] = [column(0), column(1), column(2), column(3)];
+                L::store_pairs(two(a[0], b[0], c[0], d[0]), top.as_mut_ptr().add(2 * t));
+                L::store_pairs(two(a[1], b[1], c[1], d[1]), bottom.as_mut_ptr().add(2 * t));
             }
-            zip(two(first[0], first[1], first[2], first[3]), top, 2 * t);
-            zip(two(second[0], second[1], second[2], second[3]), bottom, 2 * t);
         }
     }
 }
 
-multiversion! {
-    /// Σ of the 2 × 2 pixels of Aᵀ m A for a row of tiles.
-    fn sum_row(m: &[f32], stride: usize, tiles: usize, sums: &mut [f32]) {
+lanes! {
+    /// Σ of the 2 × 2 pixels of Aᵀ m A for a row of tiles, in whole vectors.
+    fn sum_row<L>(m: &[f32], stride: usize, tiles: usize, sums: &mut [f32]) {
+        check(m, stride, tiles);
+        assert!(sums.len() >= tiles.next_multiple_of(LANES));
         for t in (0..tiles).step_by(LANES) {
-            let mut across = [[0.0; LANES]; 4];
-            for i in [0, 1, 3] {
-                let at = 4 * i * stride + t;
-                across[i] = one(load(m, at), load(m, at + stride), load(m, at + 3 * stride));
+            // SAFETY: eight values from `t` on lie in every component, as checked, and in the sums, as asserted.
+            unsafe {
+                let m = m.as_ptr().add(t);
+                let across = |i: usize| {
+                    let m = m.add(4 * i * stride);
+                    one(L::load(m), L::load(m.add(stride)), L::load(m.add(3 * stride)))
+                };
+                one(across(0), across(1), across(3)).store(sums.as_mut_ptr().add(t));
             }
-            store(one(across[0], across[1], across[3]), sums, t);
         }
     }
 }
 
-multiversion! {
-    /// A y′ Aᵀ for a row of tiles with the rows of pixels `top` and `bottom`.
-    fn gradient_row(rows: [&[f32]; 2], tiles: usize, scratch: &mut [f32], y: &mut [f32], stride: usize) {
+lanes! {
+    /// A y′ Aᵀ for a row of tiles with the rows of pixels `rows`.
+    fn gradient_row<L>(rows: [&[f32]; 2], tiles: usize, scratch: &mut [f32], y: &mut [f32], stride: usize) {
         let len = line(tiles);
+        let scratch = &mut scratch[..4 * len];
+        check(y, stride, tiles);
         for (row, lines) in rows.iter().zip(scratch.chunks_exact_mut(2 * len)) {
             let (even, odd) = lines.split_at_mut(len);
-            split(row, tiles, even, odd);
+            split::<L>(row, tiles, even, odd);
         }
-        let scratch = &scratch[..4 * len];
         for t in (0..tiles).step_by(LANES) {
-            let even = down_gradient(scratch, t, 2 * len);
-            let odd = down_gradient(scratch, t + len, 2 * len);
-            for i in 0..4 {
-                let y = &mut y[4 * i * stride + t..];
-                store(even[i], y, 0);
-                store(add(even[i], odd[i]), y, stride);
-                store(sub(even[i], odd[i]), y, 2 * stride);
-                store(negative(odd[i]), y, 3 * stride);
-            }
-        }
-    }
-}
-
-/// Where the kernels of a convolution or of its transpose are.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Kernels<'a> {
-    pub(super) weight: &'a [f32],
-    /// Kernels from a row (a channel of the result) to the next, and from a line (a channel that is read) to the next.
-    pub(super) strides: [usize; 2],
-    /// By 180°.
-    pub(super) turned: bool,
-}
-
-/// (a, ½(a + b + c), ½(a − b + c), c)
-#[inline(always)]
-fn spread(a: Lanes, b: Lanes, c: Lanes) -> [Lanes; 4] {
-    let ends = add(a, c);
-    [a, half(add(ends, b)), half(sub(ends, b)), c]
-}
-
-/// The transpose of [`spread`].
-#[inline(always)]
-fn gather(a: Lanes, b: Lanes, c: Lanes, d: Lanes) -> [Lanes; 3] {
-    let middle = half(add(b, c));
-    [add(a, middle), half(sub(b, c)), add(d, middle)]
-}
-
-#[inline(always)]
-fn half(a: Lanes) -> Lanes {
-    let mut half = [0.0; LANES];
-    for l in 0..LANES {
-        half[l] = 0.5 * a[l];
-    }
-    half
-}
-
-multiversion! {
-    /// G g Gᵀ for the rows and lines of `size` = \[first row, rows ≤ [`LANES`], lines, pitch\]: component e of a line is at
-    /// `starts[e] + (line − left_out[e]) · pitch`, where the lines before `left_out[e]` have none.
-    fn kernels(
-        from: Kernels<'_>,
-        size: [usize; 4],
-        starts: &[usize],
-        left_out: [usize; COMPONENTS],
-        out: &mut [f32],
-    ) {
-        let ([row, count, lines, pitch], [row_stride, line_stride]) = (size, from.strides);
-        for line in 0..lines {
-            let mut g = [[0.0; LANES]; 9];
-            for r in 0..count {
-                let kernel = &from.weight[9 * ((row + r) * row_stride + line * line_stride)..][..9];
-                for (k, g) in g.iter_mut().enumerate() {
-                    g[r] = kernel[if from.turned { 8 - k } else { k }];
-                }
-            }
-            let mut columns = [[[0.0; LANES]; 4]; 3];
-            for j in 0..3 {
-                columns[j] = spread(g[j], g[3 + j], g[6 + j]);
-            }
-            for (e, &first) in left_out.iter().enumerate() {
-                let (i, j) = (e / 4, e % 4);
-                if line >= first {
-                    let row = spread(columns[0][i], columns[1][i], columns[2][i]);
-                    let at = starts[e] + (line - first) * pitch;
-                    out[at..at + pitch].copy_from_slice(&row[j][..pitch]);
-                }
-            }
-        }
-    }
-}
-
-multiversion! {
-    /// Gᵀ s G for the kernels of [`LANES`] neighbouring channels, of which the first `count` ≤ [`LANES`] are written.
-    fn kernel_gradients(s: &[[f32; LANES]; COMPONENTS], count: usize, out: &mut [f32]) {
-        let mut columns = [[[0.0; LANES]; 3]; 4];
-        for j in 0..4 {
-            columns[j] = gather(s[j], s[4 + j], s[8 + j], s[12 + j]);
-        }
-        for i in 0..3 {
-            let row = gather(columns[0][i], columns[1][i], columns[2][i], columns[3][i]);
-            for j in 0..3 {
-                for l in 0..count {
-                    out[9 * l + 3 * i + j] = row[j][l];
+            // SAFETY: eight values from `t` on lie in every line of the scratch, which has 4 of them, and in every component, as checked.
+            unsafe {
+                let (even, y) = (scratch.as_ptr().add(t), y.as_mut_ptr().add(t));
+                let odd = down_gradient::<L>(even.add(len), 2 * len);
+                let even = down_gradient::<L>(even, 2 * len);
+                for i in 0..4 {
+                    let y = y.add(4 * i * stride);
+                    even[i].store(y);
+                    even[i].plus(odd[i]).store(y.add(stride));
+                    even[i].minus(odd[i]).store(y.add(2 * stride));
+                    odd[i].negative().store(y.add(3 * stride));
                 }
             }
         }
