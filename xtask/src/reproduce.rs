@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Threads of the CPU [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// What the convolutions multiply: f32, bf16 or auto [default: as the preset says]
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<String>,
     /// Changes one value of the preset; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -57,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The arguments of the binary's verb.
 fn verb(arguments: &Arguments) -> Vec<String> {
-    let Arguments { preset, cohort, rows, out, device, threads, set, json } = arguments;
+    let Arguments { preset, cohort, rows, out, device, threads, precision, set, json } = arguments;
     let out = out.clone().unwrap_or_else(|| ["runs", preset].iter().collect());
     let mut words = vec!["reproduce".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
@@ -72,6 +75,9 @@ fn verb(arguments: &Arguments) -> Vec<String> {
     }
     if let Some(threads) = threads {
         option("--threads", threads.to_string());
+    }
+    if let Some(precision) = precision {
+        option("--precision", precision.clone());
     }
     for assignment in set {
         option("--set", assignment.clone());
@@ -101,9 +107,9 @@ mod tests {
         assert_eq!(words("x"), "reproduce --preset phantom --out runs/phantom --device auto");
         assert_eq!(
             words(
-                "x --preset smoke --cohort c --rows SC,2:KM --rows Full --out o --device cpu --threads 2 --set a.b=1 --set c=2 --json"
+                "x --preset smoke --cohort c --rows SC,2:KM --rows Full --out o --device cpu --threads 2 --precision bf16 --set a.b=1 --set c=2 --json"
             ),
-            "reproduce --preset smoke --out o --device cpu --cohort c --rows SC,2:KM,Full --threads 2 --set a.b=1 --set c=2 --json"
+            "reproduce --preset smoke --out o --device cpu --cohort c --rows SC,2:KM,Full --threads 2 --precision bf16 --set a.b=1 --set c=2 --json"
         );
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use scribseg_pipeline::Precision;
 
 use crate::device::Choice;
 
@@ -205,6 +206,9 @@ pub(crate) struct Fit {
     /// Settings to start from
     #[arg(long, value_enum, default_value_t = PresetName::Paper, conflicts_with = "config")]
     pub(crate) preset: PresetName,
+    /// What the convolutions multiply: f32, bf16, or auto for the faster one on this machine [default: `network.precision` of the settings]
+    #[arg(long, value_name = "PRECISION")]
+    pub(crate) precision: Option<Precision>,
     /// Prints split and figures as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -286,6 +290,9 @@ pub(crate) struct Reproduce {
     /// Changes one value of the preset, as in `--set train.batch=8`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// What the convolutions multiply: f32, bf16, or auto for the faster one on this machine [default: `network.precision` of the settings]
+    #[arg(long, value_name = "PRECISION")]
+    pub(crate) precision: Option<Precision>,
     /// Prints the table as JSON
     #[arg(long)]
     pub(crate) json: bool,

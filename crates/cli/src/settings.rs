@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use scribseg_pipeline::Config;
+use scribseg_pipeline::{Config, Precision};
 
 use crate::arguments::{PresetName, Settings};
 use crate::outcome::Usage;
@@ -23,6 +23,12 @@ impl Settings {
 /// Lays `--set` over a configuration, all of them at once; what is wrong there is bad usage.
 pub(crate) fn set(config: &mut Config, assignments: &[String]) -> Result<()> {
     Ok(config.set_all(assignments).map_err(|e| Usage(format!("--set: {e}")))?)
+}
+
+/// `--precision` is short for a setting, so that a run's configuration says what it was computed in.
+pub(crate) fn set_precision(config: &mut Config, precision: Option<Precision>) -> Result<()> {
+    let assignment = precision.map(|precision| format!("network.precision={precision}"));
+    set(config, assignment.as_slice())
 }
 
 fn read(path: &Path) -> Result<Config> {

@@ -67,6 +67,8 @@ fn bad_usage_names_what_is_wrong() {
         ("fit cohort --out run --set train.batch", "key=value"),
         ("fit cohort --out run --preset smoke --config c.toml", "--config"),
         ("fit cohort --out run --preset tiny", "tiny"),
+        ("fit cohort --out run --precision half", "f32, bf16 or auto"),
+        ("fit cohort --out run --set network.precision=auto", "one of f32, bf16"),
         ("cluster cohort --masks reference --out out --method guess", "--method guess"),
         ("reproduce --rows SC,Best", "Best"),
         ("evaluate --reference a --prediction b --empty perhaps", "perhaps"),

@@ -190,6 +190,8 @@ section! {
         width: usize = 64,
         /// Number of poolings.
         depth: usize = 4,
+        /// What the convolutions multiply, in training and prediction: `f32` or `bf16` (sums, statistics and weights are `f32` in both).
+        precision: String = "f32".to_owned(),
     }
 }
 
@@ -410,6 +412,7 @@ impl Config {
         range("crf.alpha", self.crf.alpha, 0.0, 1.0)?;
         range("crf.sigma_xy_mm", self.crf.sigma_xy_mm, 1e-3, 1e6)?;
         range("crf.sigma_intensity", self.crf.sigma_intensity, 1e-3, 1e6)?;
+        one_of("network.precision", &self.network.precision, &["f32", "bf16"])?;
         one_of("crf.roi", &self.crf.roi, &["brain", "all"])?;
         one_of("crf.kernel", &self.crf.kernel, &["lattice", "lattice-hq", "exact"])?;
         range("crf.mean_field_weight", self.crf.mean_field_weight, 0.0, 1e3)?;

@@ -59,5 +59,6 @@ pub use model::{Card, load as load_model, save as save_model};
 pub use progress::{Progress, Silent};
 pub use run::RunDir;
 pub use scan::Scan;
+pub use scribseg_unet::Precision;
 pub use segment::{Smoothing, classes, merge, smoothed_classes};
 pub use study::{Split, contradictions};

@@ -111,7 +111,11 @@ impl Methods {
                 sigma_intensity: config.crf.sigma_intensity,
                 kernel: config.crf.kernel.clone(),
             }),
-            network: Box::new(UNetFactory { width: config.network.width, depth: config.network.depth }),
+            network: Box::new(UNetFactory {
+                width: config.network.width,
+                depth: config.network.depth,
+                precision: config.network.precision.clone(),
+            }),
         }
     }
 }
@@ -161,6 +165,7 @@ impl SubStructures for KMeans {
 struct UNetFactory {
     width: usize,
     depth: usize,
+    precision: String,
 }
 
 impl UNetFactory {
@@ -187,9 +192,10 @@ impl SegmenterFactory for UNetFactory {
 
     fn load(&self, outputs: usize, weights: &VarMap, device: &Device) -> Result<Box<dyn Segmenter>> {
         let vb = VarBuilder::from_varmap(weights, candle_core::DType::F32, device);
-        let net = scribseg_unet::UNet::load(&self.config(outputs), vb)
-            .map_err(|e| Error::Network(e.to_string()))?;
-        Ok(Box::new(Net(net)))
+        let fault = |e: scribseg_unet::Error| Error::Network(e.to_string());
+        let precision = self.precision.parse().map_err(fault)?;
+        let net = scribseg_unet::UNet::load(&self.config(outputs), vb).map_err(fault)?;
+        Ok(Box::new(Net(net.with_precision(precision))))
     }
 }
 
@@ -229,5 +235,27 @@ impl PairwiseLoss for Bilateral {
             "lattice-hq" => lattice(Quality::High).map_err(fault),
             _ => lattice(Quality::Standard).map_err(fault),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_multiplies_in_the_precision_of_the_configuration() {
+        let mut config = Config::default();
+        config.set_all(&["network.width=4", "network.depth=1"]).unwrap();
+        let images = Tensor::rand(-1f32, 1.0, (1, 4, 16, 16), &Device::Cpu).unwrap();
+        let weights = Methods::paper(&config).network.init(2, 1, &Device::Cpu).unwrap();
+        let [full, rounded] = ["f32", "bf16"].map(|precision| {
+            config.set(&format!("network.precision={precision}")).unwrap();
+            let network = Methods::paper(&config).network.load(2, &weights, &Device::Cpu).unwrap();
+            network.logits(&images, false).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        });
+        let most = |values: &mut dyn Iterator<Item = f32>| values.fold(0f32, |most, v| most.max(v.abs()));
+        let difference = most(&mut full.iter().zip(&rounded).map(|(a, b)| a - b));
+        let scale = most(&mut full.iter().copied());
+        assert!(difference > 1e-5 * scale && difference < 0.05 * scale, "{difference} of {scale}");
     }
 }

@@ -95,6 +95,11 @@ impl Trainer<'_> {
     /// # Errors
     /// [`Error::Diverged`] when the loss stops being finite; what the disk or the tensors refuse.
     pub fn train(&self, stage: &Stage<'_>) -> Result<VarMap> {
+        // On one of the threads that share the parallel loops: from outside, each of them would wake a worker up and wait for it.
+        rayon::scope(|_| self.run_stage(stage))
+    }
+
+    fn run_stage(&self, stage: &Stage<'_>) -> Result<VarMap> {
         let target = format!("models/{}.safetensors", stage.name);
         if self.run.has(&target) {
             self.progress.stage(stage.name, "done before");

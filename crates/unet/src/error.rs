@@ -91,6 +91,12 @@ pub enum Error {
         /// Why it cannot be had.
         reason: &'static str,
     },
+    /// A precision that is unknown.
+    #[error("precision {requested:?}: expected f32, bf16 or auto")]
+    Precision {
+        /// What was asked for.
+        requested: String,
+    },
     /// A parameter or a momentum tensor is absent.
     #[error("{name}: not found in {place}; was it saved from a network of another configuration?")]
     Missing {

@@ -13,7 +13,7 @@
 //! - [`ops`] holds the operators for networks of one's own.
 //!
 //! Three families of CPU kernels, [`CpuPath`], give the same result up to rounding, and each the same bytes at any number of
-//! threads. `SCRIBSEG_CPU=portable`, `avx2` or `avx512` forces one.
+//! threads. `SCRIBSEG_CPU=portable`, `avx2` or `avx512` forces one. [`Precision`] is what the convolutions multiply.
 //!
 //! # Example
 //!
@@ -65,6 +65,7 @@ mod kernels;
 mod loss;
 pub mod ops;
 pub mod optim;
+mod precision;
 mod unet;
 
 pub use config::{Config, Parameter, ParameterKind};
@@ -75,4 +76,5 @@ pub use init::{init, replace_head};
 pub use loss::{UNKNOWN, partial_cross_entropy};
 pub use ops::softmax;
 pub use optim::{LinearSchedule, MOMENTUM, Sgd};
+pub use precision::Precision;
 pub use unet::{RUNNING_MOMENTUM, UNet};

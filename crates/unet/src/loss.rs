@@ -112,17 +112,24 @@ impl CustomOp1 for PartialCrossEntropy {
         with_values(x, |x| {
             let images = dx.par_chunks_mut(classes * plane).zip(x.par_chunks(classes * plane));
             images.enumerate().for_each(|(image, (dx, x))| {
+                let mut exponentials = vec![0f64; classes];
                 for p in 0..plane {
                     let at = image * plane + p;
                     let label = [self.terms[0].1[at], self.terms[1].1[at]];
                     if label == [UNKNOWN; 2] {
                         continue;
                     }
-                    let total = log_sum_exp(x, plane, p, classes);
+                    let logit = |k: usize| f64::from(x[k * plane + p]);
+                    let largest = (0..classes).map(logit).fold(f64::NEG_INFINITY, f64::max);
+                    let mut total = 0.0;
+                    for (k, e) in exponentials.iter_mut().enumerate() {
+                        *e = (logit(k) - largest).exp();
+                        total += *e;
+                    }
                     let weight = |term: usize| if label[term] == UNKNOWN { 0.0 } else { self.terms[term].0 };
                     let (first, second) = (weight(0), weight(1));
-                    for k in 0..classes {
-                        let probability = (f64::from(x[k * plane + p]) - total).exp();
+                    for (k, e) in exponentials.iter().enumerate() {
+                        let probability = e / total;
                         let mut slope = (first + second) * probability;
                         slope -= if usize::from(label[0]) == k { first } else { 0.0 };
                         slope -= if usize::from(label[1]) == k { second } else { 0.0 };

@@ -3,10 +3,11 @@
 use crate::config::Config;
 use crate::engine::{self, Buffer, Layer, Pool, Weights};
 use crate::kernels::Dims;
+use crate::kernels::conv::How;
 use crate::kernels::norm::Moments;
 use crate::ops;
 use crate::optim::values_mut;
-use crate::{CpuPath, Result};
+use crate::{CpuPath, Precision, Result};
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 use candle_nn::VarBuilder;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ pub const RUNNING_MOMENTUM: f64 = 0.1;
 #[derive(Clone)]
 pub struct UNet {
     config: Config,
-    path: CpuPath,
+    how: How,
     blocks: Vec<[ConvNorm; 2]>,
     head: (Tensor, Tensor),
     pool: Arc<Pool>,
@@ -121,7 +122,7 @@ impl UNet {
         let bias = vb.get(config.out_channels, "bias")?;
         Ok(Self {
             config: *config,
-            path: CpuPath::detect()?,
+            how: CpuPath::detect()?.into(),
             blocks,
             head: (weight, bias),
             pool: Arc::default(),
@@ -133,8 +134,15 @@ impl UNet {
     /// # Errors
     /// [`Error::CpuPath`](crate::Error::CpuPath) if this machine cannot run them.
     pub fn with_cpu_path(mut self, path: CpuPath) -> Result<Self> {
-        self.path = path.checked()?;
+        self.how.path = path.checked()?;
         Ok(self)
+    }
+
+    /// The same network, its convolutions computed in `precision`; `f32` without.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.how.precision = precision;
+        self
     }
 
     /// The shape of the network.
@@ -174,7 +182,7 @@ impl UNet {
             head: (copy(&self.pool, &self.head.0)?, copy(&self.pool, &self.head.1)?),
         };
         let forward = ops::with_values(x, |images| {
-            Ok(engine::forward(&self.config, self.path, &self.pool, weights, images, d, keep))
+            Ok(engine::forward(&self.config, self.how, &self.pool, weights, images, d, keep))
         })?;
         if train {
             for (layer, (moments, count)) in layers().zip(&forward.moments) {

@@ -12,7 +12,7 @@ use common::{bits, flat, generator, normal, tensor};
 use rand::RngExt;
 use reference::{Array, Parameters};
 use scribseg_unet::{
-    Config, CpuPath, Error, LinearSchedule, MOMENTUM, Sgd, UNet, init, ops, partial_cross_entropy,
+    Config, CpuPath, Error, LinearSchedule, MOMENTUM, Precision, Sgd, UNet, init, ops, partial_cross_entropy,
     replace_head,
 };
 
@@ -206,11 +206,15 @@ fn passes_that_overlap_keep_their_own_records() {
 
 /// Some training steps from a fixed start; everything that came out.
 fn train(path: CpuPath, threads: usize, steps: usize) -> (Vec<f32>, Vec<Vec<u32>>) {
+    train_in(Precision::F32, path, threads, steps)
+}
+
+fn train_in(precision: Precision, path: CpuPath, threads: usize, steps: usize) -> (Vec<f32>, Vec<Vec<u32>>) {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     pool.install(|| {
         let config = Config { in_channels: 3, out_channels: 2, width: 5, depth: 2 };
         let map = init(&config, &mut generator(8), &Device::Cpu).unwrap();
-        let network = load(&config, &map).with_cpu_path(path).unwrap();
+        let network = load(&config, &map).with_cpu_path(path).unwrap().with_precision(precision);
         let mut sgd = Sgd::new(&map, MOMENTUM, 1e-4).unwrap();
         let x = tensor(&mut generator(9), &[5, 3, 20, 28]);
         // The sign of a channel: something that can be learnt.
@@ -241,6 +245,29 @@ fn the_same_bytes_at_any_number_of_threads() {
             assert!(train(path, threads, 4) == one, "{path:?} at {threads} threads");
         }
     }
+}
+
+#[test]
+fn bf16_learns_like_f32_and_gives_the_same_bytes_at_any_number_of_threads() {
+    for path in paths() {
+        let (f32, _) = train(path, 2, 30);
+        let bf16 = train_in(Precision::Bf16, path, 2, 30);
+        assert!(train_in(Precision::Bf16, path, 1, 30) == bf16, "{path:?}");
+        assert_ne!(bf16.0, f32, "{path:?}: nothing was rounded");
+        let (found, expected) = (bf16.0[29], f32[29]);
+        assert!((found - expected).abs() < 0.02 * expected, "{path:?}: {found} instead of {expected}");
+    }
+}
+
+#[test]
+fn precisions_have_names() {
+    for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16), ("auto", Precision::auto())]
+    {
+        assert_eq!(name.parse::<Precision>().unwrap(), precision);
+    }
+    assert_eq!(Precision::Bf16.to_string(), "bf16");
+    let error = "half".parse::<Precision>().unwrap_err().to_string();
+    assert!(error.contains("half") && error.contains("f32, bf16 or auto"), "{error}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use crate::outcome::{Outcome, Usage, print, print_json};
 use crate::{page, settings, tables};
 
 pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
-    let config = arguments.settings.config(arguments.preset)?;
+    let mut config = arguments.settings.config(arguments.preset)?;
+    settings::set_precision(&mut config, arguments.precision)?;
     let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
     let options = FitOptions { cohort, out, scribbles, presence, config, device };
     let summary = scribseg_pipeline::fit(&options, progress)?;
@@ -34,11 +35,12 @@ pub(crate) fn predict(arguments: &Predict, device: &Device, progress: &dyn Progr
 }
 
 pub(crate) fn reproduce(arguments: Reproduce, device: Device, progress: &dyn Progress) -> Result<Outcome> {
-    let Reproduce { preset, cohort, rows, out, set, json } = arguments;
+    let Reproduce { preset, cohort, rows, out, set, precision, json } = arguments;
     let preset: scribseg_pipeline::Preset = preset.into();
     scribseg_pipeline::parse_rows(&rows).map_err(|e| Usage(e.to_string()))?;
     let mut config = Config::preset(preset)?;
     settings::set(&mut config, &set)?;
+    settings::set_precision(&mut config, precision)?;
     let out = out.unwrap_or_else(|| ["runs", preset.name()].iter().collect());
     let options = ReproduceOptions { preset, config, cohort, rows, out, device };
     let found = scribseg_pipeline::reproduce(&options, progress)?;

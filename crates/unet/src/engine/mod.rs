@@ -11,9 +11,8 @@ mod graph;
 pub(crate) use buffer::{Buffer, Pool};
 pub(crate) use graph::attach;
 
-use crate::CpuPath;
 use crate::config::Config;
-use crate::kernels::conv::{self, Input};
+use crate::kernels::conv::{self, How, Input};
 use crate::kernels::norm::{self, Moments};
 use crate::kernels::{Dims, pointwise, resample};
 use std::sync::Arc;
@@ -61,7 +60,7 @@ struct LayerRecord {
 /// A forward pass that can be followed by backward passes.
 pub(crate) struct Record {
     config: Config,
-    path: CpuPath,
+    how: How,
     pool: Arc<Pool>,
     weights: Weights,
     layers: Vec<LayerRecord>,
@@ -92,14 +91,32 @@ pub(crate) struct Forward {
 /// Runs the network on images of the shape `d`.
 pub(crate) fn forward(
     config: &Config,
-    path: CpuPath,
+    how: How,
     pool: &Arc<Pool>,
     weights: Weights,
     images: &[f32],
     d: Dims,
     keep: bool,
 ) -> Forward {
-    let mut pass = Pass { path, pool, weights: &weights, keep, layers: Vec::new(), moments: Vec::new() };
+    on_a_worker(|| run(config, how, pool, weights, images, d, keep))
+}
+
+/// Runs `f` on one of the threads that share the parallel loops in it: from outside, each loop would wake a worker up and wait for it.
+fn on_a_worker<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| f())
+}
+
+fn run(
+    config: &Config,
+    how: How,
+    pool: &Arc<Pool>,
+    weights: Weights,
+    images: &[f32],
+    d: Dims,
+    keep: bool,
+) -> Forward {
+    let path = how.path;
+    let mut pass = Pass { how, pool, weights: &weights, keep, layers: Vec::new(), moments: Vec::new() };
     let (mut x, mut d) = (Arc::new(pool.copy(images)), d);
     let mut skips = Vec::new();
     for level in 0..=config.depth {
@@ -121,7 +138,7 @@ pub(crate) fn forward(
     let Pass { layers, moments, .. } = pass;
     let record = keep.then(|| Record {
         config: *config,
-        path,
+        how,
         pool: Arc::clone(pool),
         weights,
         layers,
@@ -133,7 +150,7 @@ pub(crate) fn forward(
 
 /// The state of a forward pass.
 struct Pass<'a> {
-    path: CpuPath,
+    how: How,
     pool: &'a Arc<Pool>,
     weights: &'a Weights,
     keep: bool,
@@ -156,15 +173,15 @@ impl Pass<'_> {
             // Nobody asks for the convolution's own result.
             let mut z = self.pool.take(result.len());
             let affine = norm::affine(fixed, gamma, beta);
-            conv::forward_affine_relu(self.path, source.input(), weight, &affine, &mut z);
+            conv::forward_affine_relu(self.how, source.input(), weight, &affine, &mut z);
             self.moments.push((fixed.clone(), count));
             return (Arc::new(z), result);
         }
         let mut y = self.pool.take(result.len());
-        conv::forward(self.path, source.input(), weight, result.c, &mut y);
-        let moments = fixed.clone().unwrap_or_else(|| norm::moments(self.path, &y, result));
+        conv::forward(self.how, source.input(), weight, result.c, &mut y);
+        let moments = fixed.clone().unwrap_or_else(|| norm::moments(self.how.path, &y, result));
         let mut z = self.pool.take(result.len());
-        norm::forward(self.path, &y, result, &moments, gamma, beta, &mut z);
+        norm::forward(self.how.path, &y, result, &moments, gamma, beta, &mut z);
         if self.keep {
             self.layers.push(LayerRecord { source, y, moments: moments.clone() });
         }
@@ -176,7 +193,11 @@ impl Pass<'_> {
 impl Record {
     /// Gradients from `d_logits`, the gradient of the logits.
     pub(crate) fn backward(&self, d_logits: &[f32], want_input: bool) -> Gradients {
-        let (path, depth) = (self.path, self.config.depth);
+        on_a_worker(|| self.run_back(d_logits, want_input))
+    }
+
+    fn run_back(&self, d_logits: &[f32], want_input: bool) -> Gradients {
+        let (path, depth) = (self.how.path, self.config.depth);
         let (last, d) = (&self.last.0, self.last.1);
         let classes = self.config.out_channels;
         let (head_weight, head_bias) = pointwise::conv1x1_weight_gradient(path, last, d_logits, d, classes);
@@ -225,11 +246,11 @@ impl Record {
     fn parameter_gradients(&self, index: usize, g: &mut Buffer, parameters: &mut [Vec<f32>]) {
         let Layer { weight, gamma, beta, fixed } = &self.weights.layers[index];
         let LayerRecord { source, y, moments } = &self.layers[index];
-        let (path, result) = (self.path, source.d.channels(gamma.len()));
+        let (path, result) = (self.how.path, source.d.channels(gamma.len()));
         let batch = fixed.is_none();
         let (d_gamma, d_beta) = norm::backward(path, y, result, moments, gamma, beta, batch, g);
         let mut d_weight = vec![0f32; weight.len()];
-        conv::weight_gradient(path, source.input(), g, result.c, &mut d_weight);
+        conv::weight_gradient(self.how, source.input(), g, result.c, &mut d_weight);
         for (slot, gradient) in parameters[3 * index..].iter_mut().zip([d_weight, d_gamma, d_beta]) {
             *slot = gradient;
         }
@@ -238,6 +259,6 @@ impl Record {
     /// The gradients of a layer's upsampled and other input from `g`, that of its convolution's result.
     fn input_gradient(&self, index: usize, g: &Buffer, targets: [&mut [f32]; 2]) {
         let Layer { weight, gamma, .. } = &self.weights.layers[index];
-        conv::data_gradient(self.path, g, weight, self.layers[index].source.d, gamma.len(), targets);
+        conv::data_gradient(self.how, g, weight, self.layers[index].source.d, gamma.len(), targets);
     }
 }

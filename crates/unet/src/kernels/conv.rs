@@ -3,6 +3,8 @@
 //!
 //! out[n, o, y, x] = Σ_i Σ_ky Σ_kx weight[o, i, ky, kx] · in[n, i, y + ky − 1, x + kx − 1]
 //!
+//! In [`Precision::Bf16`] both factors of every product are rounded, once they are transformed; sums are `f32`.
+//!
 //! A task takes some rows of tiles, few enough for their transforms to stay in the second-level cache: it transforms all channels of
 //! the input, multiplies them with the transformed kernels, one [product](super::gemm) a component, and transforms the result back.
 
@@ -12,7 +14,7 @@ use super::norm::{Affine, affine_relu};
 use super::packing::{self, Kernels, Packing};
 use super::winograd::{self, COMPONENTS, UPSAMPLED};
 use super::{Dims, Planes};
-use crate::CpuPath;
+use crate::{CpuPath, Precision};
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -29,6 +31,25 @@ const GRADIENT_TILES: usize = 192;
 const GRADIENT_TASKS: usize = 4;
 /// Values of all partial sums of a weight gradient together.
 const PARTIAL_SUMS: usize = 1 << 19;
+
+/// What a convolution is computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct How {
+    pub(crate) path: CpuPath,
+    pub(crate) precision: Precision,
+}
+
+impl How {
+    fn round(self) -> bool {
+        self.precision == Precision::Bf16
+    }
+}
+
+impl From<CpuPath> for How {
+    fn from(path: CpuPath) -> Self {
+        Self { path, precision: Precision::F32 }
+    }
+}
 
 /// What a convolution reads: the first `up` of its channels have half the size and are upsampled (nearest neighbour) on the way.
 #[derive(Debug, Clone, Copy)]
@@ -66,24 +87,24 @@ struct Target<'a> {
 }
 
 /// `out` = convolution of `input` with `weight` `[outputs, channels, 3, 3]`.
-pub(crate) fn forward(path: CpuPath, input: Input<'_>, weight: &[f32], outputs: usize, out: &mut [f32]) {
-    run(path, input, weight, outputs, None, out);
+pub(crate) fn forward(how: How, input: Input<'_>, weight: &[f32], outputs: usize, out: &mut [f32]) {
+    run(how, input, weight, outputs, None, out);
 }
 
 /// [`forward`] with one output channel an element of `affine`, and max(0, scale·y + shift) in place of every y, while it is still in
 /// the nearest caches: the same bits as a pass of its own.
 pub(crate) fn forward_affine_relu(
-    path: CpuPath,
+    how: How,
     input: Input<'_>,
     weight: &[f32],
     affine: &[Affine],
     out: &mut [f32],
 ) {
-    run(path, input, weight, affine.len(), Some(affine), out);
+    run(how, input, weight, affine.len(), Some(affine), out);
 }
 
 fn run(
-    path: CpuPath,
+    how: How,
     input: Input<'_>,
     weight: &[f32],
     outputs: usize,
@@ -93,15 +114,15 @@ fn run(
     let d = input.d;
     assert_eq!(weight.len(), outputs * d.c * TAPS);
     assert_eq!(out.len(), d.channels(outputs).len());
-    let kernels = Kernels { weight, strides: [d.c, 1], turned: false };
+    let kernels = Kernels { weight, strides: [d.c, 1], turned: false, round: how.round() };
     let same = Planes::new(out, d.plane());
-    convolve(path, input, kernels, outputs, &Target { up: 0, low: Planes::new(&mut [], 1), same, affine });
+    convolve(how, input, kernels, outputs, &Target { up: 0, low: Planes::new(&mut [], 1), same, affine });
 }
 
 /// The gradients of an [`Input`]'s two parts, given its grid `d` and the gradient `g` of the result (`outputs` channels): the convolution with
 /// the kernels turned by 180° and their channel axes swapped; upsampled values take the sums over their four pixels.
 pub(crate) fn data_gradient(
-    path: CpuPath,
+    how: How,
     g: &[f32],
     weight: &[f32],
     d: Dims,
@@ -113,15 +134,15 @@ pub(crate) fn data_gradient(
     assert_eq!(d_low.len(), d.channels(up).len() / 4);
     assert_eq!(d_same.len(), d.channels(d.c - up).len());
     assert!(up == 0 || (d.h.is_multiple_of(2) && d.w.is_multiple_of(2)));
-    let kernels = Kernels { weight, strides: [1, d.c], turned: true };
+    let kernels = Kernels { weight, strides: [1, d.c], turned: true, round: how.round() };
     let (low, same) = (Planes::new(d_low, (d.plane() / 4).max(1)), Planes::new(d_same, d.plane()));
     let input = Input::plain(g, d.channels(outputs));
-    convolve(path, input, kernels, d.c, &Target { up, low, same, affine: None });
+    convolve(how, input, kernels, d.c, &Target { up, low, same, affine: None });
 }
 
 /// How the rows of tiles of all images are shared out.
 struct Grid {
-    path: CpuPath,
+    how: How,
     d: Dims,
     /// Rows of tiles of an image.
     rows: usize,
@@ -136,8 +157,8 @@ struct Grid {
 impl Grid {
     /// Tasks of at most `tiles` tiles or one row, so many that `threads` threads are done soonest: the last round of tasks should not leave
     /// most of them idle, and columns that only round up should be few.
-    fn new(path: CpuPath, d: Dims, tiles: usize, multiple: usize, threads: usize) -> Self {
-        let mut grid = Self { path, d, rows: d.h.div_ceil(2), tiles: d.w.div_ceil(2), per_task: 1, multiple };
+    fn new(how: How, d: Dims, tiles: usize, multiple: usize, threads: usize) -> Self {
+        let mut grid = Self { how, d, rows: d.h.div_ceil(2), tiles: d.w.div_ceil(2), per_task: 1, multiple };
         let all = d.n * grid.rows;
         let fewest = all.div_ceil((tiles / grid.tiles).max(1));
         let time = |tasks: usize| {
@@ -195,10 +216,29 @@ fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch:
                     let y = (row + r).checked_sub(1);
                     y.and_then(|y| plane.get(y * w..(y + 1) * w)).unwrap_or_default()
                 });
-                winograd::upsampled_row(grid.path, rows, grid.tiles, scratch, v, c * pitch);
+                winograd::upsampled_row(
+                    grid.how.path,
+                    grid.how.round(),
+                    rows,
+                    grid.tiles,
+                    scratch,
+                    v,
+                    c * pitch,
+                );
             } else {
                 let plane = &input.same[(image * same + channel - input.up) * h * w..][..h * w];
-                winograd::input_row(grid.path, four_rows(plane, w, row), grid.tiles, scratch, v, c * pitch);
+                winograd::input_row(
+                    grid.how.path,
+                    grid.how.round(),
+                    four_rows(plane, w, row),
+                    row,
+                    // The rows of a task come in their order, an image after another.
+                    column > 0 && row > 0,
+                    grid.tiles,
+                    scratch,
+                    v,
+                    c * pitch,
+                );
             }
         });
     }
@@ -234,9 +274,9 @@ impl Scratch {
     }
 }
 
-fn convolve(path: CpuPath, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, target: &Target<'_>) {
+fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, target: &Target<'_>) {
     input.check();
-    let Dims { c, .. } = input.d;
+    let (Dims { c, .. }, path) = (input.d, how.path);
     let packing = Packing::new(path, outputs, c, input.up);
     let together = packing.together;
     let mut packed = PACKED.take();
@@ -248,7 +288,7 @@ fn convolve(path: CpuPath, input: Input<'_>, kernels: Kernels<'_>, outputs: usiz
     let least = if packed.len() > SCRATCH { 96 } else { 48 };
     // A pixel of the result does not depend on how they are shared out, so that may depend on the number of threads.
     let (tiles, threads) = ((SCRATCH / values).max(least), rayon::current_num_threads());
-    let grid = Grid::new(path, input.d, tiles, gemm::columns_multiple(path), threads);
+    let grid = Grid::new(how, input.d, tiles, gemm::columns_multiple(path), threads);
     let lines = grid.lines();
     let each = |task: Range<usize>, scratch: &mut Scratch| {
         let [row, v, m] = scratch.fit(&grid, COMPONENTS * c, COMPONENTS * chunk);
@@ -300,7 +340,7 @@ unsafe fn write_row(
     tile_row: usize,
     scratch: &mut [f32],
 ) {
-    let (path, tiles, Dims { h, w, .. }) = (grid.path, grid.tiles, grid.d);
+    let (path, tiles, Dims { h, w, .. }) = (grid.how.path, grid.tiles, grid.d);
     if o < target.up {
         winograd::sum_row(path, m, stride, tiles, scratch);
         // SAFETY: as the caller promises.
@@ -308,14 +348,20 @@ unsafe fn write_row(
         out.copy_from_slice(&scratch[..tiles]);
         return;
     }
-    let (top, bottom) = scratch.split_at_mut(scratch.len() / 2);
-    winograd::output_row(path, m, stride, tiles, top, bottom);
     let plane = image * (outputs - target.up) + o - target.up;
     let count = (h - 2 * tile_row).min(2);
     // SAFETY: as the caller promises.
     let out = unsafe { target.same.part(plane, 2 * tile_row * w, count * w) };
-    for (out, row) in out.chunks_exact_mut(w).zip([top, bottom]) {
-        out.copy_from_slice(&row[..w]);
+    if w.is_multiple_of(2 * LANES) && count == 2 {
+        // Whole vectors: straight into place.
+        let (top, bottom) = out.split_at_mut(w);
+        winograd::output_row(path, m, stride, tiles, top, bottom);
+    } else {
+        let (top, bottom) = scratch.split_at_mut(scratch.len() / 2);
+        winograd::output_row(path, m, stride, tiles, top, bottom);
+        for (out, row) in out.chunks_exact_mut(w).zip([top, bottom]) {
+            out.copy_from_slice(&row[..w]);
+        }
     }
     if let Some(affine) = target.affine {
         affine_relu(path, out, affine[o]);
@@ -323,20 +369,14 @@ unsafe fn write_row(
 }
 
 /// `d_weight` `[outputs, channels, 3, 3]` from the input and the gradient of the result.
-pub(crate) fn weight_gradient(
-    path: CpuPath,
-    input: Input<'_>,
-    g: &[f32],
-    outputs: usize,
-    d_weight: &mut [f32],
-) {
+pub(crate) fn weight_gradient(how: How, input: Input<'_>, g: &[f32], outputs: usize, d_weight: &mut [f32]) {
     input.check();
-    let (d, c) = (input.d, input.d.c);
+    let (d, c, path) = (input.d, input.d.c, how.path);
     assert_eq!(g.len(), d.channels(outputs).len());
     assert_eq!(d_weight.len(), outputs * c * TAPS);
     // How the sums are split depends on the shape alone.
     let tiles = (2 * SCRATCH / (COMPONENTS * (c + outputs))).max(GRADIENT_TILES);
-    let grid = Grid::new(path, d, tiles, gemm::sum_multiple(path), GRADIENT_TASKS);
+    let grid = Grid::new(how, d, tiles, gemm::sum_multiple(path), GRADIENT_TASKS);
     let packing = Packing::new(path, outputs, c, input.up);
     let parts = (PARTIAL_SUMS / packing.len()).clamp(2, 16).min(grid.tasks());
     let partial: Vec<Vec<f32>> = (0..parts)
@@ -371,7 +411,15 @@ fn add_task(
             let plane = &g[(image * outputs + o) * h * w..][..h * w];
             let [_, top, bottom, _] = four_rows(plane, w, row);
             let y = &mut y[o * lines.pitch + column..];
-            winograd::gradient_row(grid.path, [top, bottom], grid.tiles, scratch, y, outputs * lines.pitch);
+            winograd::gradient_row(
+                grid.how.path,
+                grid.how.round(),
+                [top, bottom],
+                grid.tiles,
+                scratch,
+                y,
+                outputs * lines.pitch,
+            );
         });
     }
     let used = task.len() * grid.tiles;
@@ -382,7 +430,7 @@ fn add_task(
         let v = &v[(e * c + packing.first_line(e)) * lines.pitch..];
         for row in (0..outputs).step_by(packing.together) {
             let y = &y[(e * outputs + row) * lines.pitch..];
-            gemm::gram(grid.path, y, v, lines, &mut sums[packing.part(row, e)]);
+            gemm::gram(grid.how.path, y, v, lines, &mut sums[packing.part(row, e)]);
         }
     }
 }

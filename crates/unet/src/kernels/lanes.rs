@@ -35,6 +35,19 @@ pub(super) trait Lanes: Copy {
     fn minus(self, other: Self) -> Self;
 
     fn negative(self) -> Self;
+
+    /// The nearest values that `bf16` has; see [`to_bf16`].
+    fn rounded(self) -> Self;
+}
+
+/// The nearest value that `bf16` has, of two the even one; NaN stays what it is.
+#[inline(always)]
+pub(super) fn to_bf16(x: f32) -> f32 {
+    if x.is_nan() {
+        return x;
+    }
+    let bits = x.to_bits();
+    f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
 }
 
 /// Plain Rust.
@@ -97,6 +110,14 @@ impl Lanes for Plain {
     fn negative(mut self) -> Self {
         for l in 0..LANES {
             self.0[l] = -self.0[l];
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn rounded(mut self) -> Self {
+        for l in 0..LANES {
+            self.0[l] = to_bf16(self.0[l]);
         }
         self
     }
@@ -173,10 +194,23 @@ mod avx2 {
             // SAFETY: see above.
             Self(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
         }
+
+        #[inline(always)]
+        fn rounded(self) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let bits = _mm256_castps_si256(self.0);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+                let rounded = _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(-0x1_0000)));
+                Self(_mm256_blendv_ps(rounded, self.0, _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0)))
+            }
+        }
     }
 }
 
-/// Defines a function whose body, generic over a type of [`Lanes`], is compiled with the best one of a path.
+/// Defines a function whose body, generic over a type of [`Lanes`], is compiled with the best type of a path; if it is generic over a constant too, for both values,
+/// of which the second argument says which.
 macro_rules! lanes {
     ($(#[$meta:meta])* fn $name:ident<$lanes:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -190,15 +224,89 @@ macro_rules! lanes {
                 fn avx2($($arg: $ty),*) {
                     body::<$crate::kernels::lanes::Wide>($($arg),*);
                 }
-                match path {
-                    $crate::CpuPath::Portable => {}
+                if path != $crate::CpuPath::Portable {
                     // SAFETY: a path that reaches a kernel was found on this processor; AVX-512 comes with AVX2.
-                    $crate::CpuPath::Avx2 | $crate::CpuPath::Avx512 => return unsafe { avx2($($arg),*) },
+                    return unsafe { avx2($($arg),*) };
                 }
             }
             let _ = path;
             body::<$crate::kernels::lanes::Plain>($($arg),*);
         }
     };
+    ($(#[$meta:meta])* fn $name:ident<$lanes:ident, $constant:ident>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        pub(super) fn $name(path: $crate::CpuPath, constant: bool, $($arg: $ty),*) {
+            #[inline(always)]
+            fn body<$lanes: $crate::kernels::lanes::Lanes, const $constant: bool>($($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2<const $constant: bool>($($arg: $ty),*) {
+                    body::<$crate::kernels::lanes::Wide, $constant>($($arg),*);
+                }
+                match (path, constant) {
+                    ($crate::CpuPath::Portable, _) => {}
+                    // SAFETY: a path that reaches a kernel was found on this processor; AVX-512 comes with AVX2.
+                    (_, false) => return unsafe { avx2::<false>($($arg),*) },
+                    // SAFETY: as above.
+                    (_, true) => return unsafe { avx2::<true>($($arg),*) },
+                }
+            }
+            let _ = path;
+            match constant {
+                false => body::<$crate::kernels::lanes::Plain, false>($($arg),*),
+                true => body::<$crate::kernels::lanes::Plain, true>($($arg),*),
+            }
+        }
+    };
 }
 pub(super) use lanes;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CpuPath;
+
+    lanes! {
+        /// Rounds a multiple of eight values, or leaves them.
+        fn rounded<L, ROUND>(values: &mut [f32]) {
+            for values in values.as_chunks_mut::<LANES>().0 {
+                // SAFETY: eight values.
+                unsafe {
+                    let all = L::load(values.as_ptr());
+                    if ROUND { all.rounded() } else { all }.store(values.as_mut_ptr());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_takes_the_nearest_and_of_two_the_even() {
+        // 1 + 2⁻⁷ is the next value after 1.
+        let step = 1.0 / 128.0;
+        let cases = [
+            (1.0, 1.0),
+            (1.0 + 0.49 * step, 1.0),
+            (1.0 + 0.5 * step, 1.0),
+            (1.0 + 0.51 * step, 1.0 + step),
+            (1.0 + 1.5 * step, 1.0 + 2.0 * step),
+            (-1.0 - 0.51 * step, -1.0 - step),
+            (0.0, 0.0),
+            (-0.0, -0.0),
+            (f32::INFINITY, f32::INFINITY),
+            (f32::MAX, f32::INFINITY),
+            (f32::MIN_POSITIVE, f32::MIN_POSITIVE),
+            (f32::from_bits(0x7fff_ffff), f32::from_bits(0x7fff_ffff)),
+        ];
+        let mut values: Vec<f32> = cases.iter().map(|c| c.0).chain([3.0; 4]).collect();
+        let start = values.clone();
+        for path in CpuPath::ALL.into_iter().filter(|path| path.is_available()) {
+            values.copy_from_slice(&start);
+            rounded(path, true, &mut values);
+            for (found, (from, expected)) in values.iter().zip(cases) {
+                assert_eq!(found.to_bits(), expected.to_bits(), "{path:?}: {from} gives {found}");
+            }
+        }
+    }
+}

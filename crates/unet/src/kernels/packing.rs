@@ -2,7 +2,7 @@
 
 use super::conv::TAPS;
 use super::gemm;
-use super::lanes::LANES;
+use super::lanes::{LANES, to_bf16};
 use super::simd::multiversion;
 use super::winograd::{COMPONENTS, UPSAMPLED};
 use crate::CpuPath;
@@ -60,6 +60,8 @@ pub(super) struct Kernels<'a> {
     pub(super) strides: [usize; 2],
     /// By 180°.
     pub(super) turned: bool,
+    /// To `bf16`, once transformed.
+    pub(super) round: bool,
 }
 
 /// Transforms all kernels into `packed`, zeros for rows beyond the last.
@@ -126,6 +128,8 @@ multiversion! {
                 }
             }
             let columns = [spread(g[0], g[3], g[6]), spread(g[1], g[4], g[7]), spread(g[2], g[5], g[8])];
+            // Not a loop over three zipped iterators: plainer for the compiler.
+            #[allow(clippy::needless_range_loop)]
             for i in 0..4 {
                 let row = spread(columns[0][i], columns[1][i], columns[2][i]);
                 for (j, values) in row.iter().enumerate() {
@@ -134,7 +138,11 @@ multiversion! {
                     let skip = packing.left_out[e].saturating_sub(line).min(some);
                     let at = packing.starts[e] + (line + skip).saturating_sub(packing.left_out[e]) * together;
                     let values = &values[skip * together..some * together];
-                    block[at..at + values.len()].copy_from_slice(values);
+                    let block = &mut block[at..at + values.len()];
+                    block.copy_from_slice(values);
+                    if from.round {
+                        block.iter_mut().for_each(|value| *value = to_bf16(*value));
+                    }
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! Each path against loops that follow the definitions, in `f64`.
 
-use super::conv::Input;
+use super::conv::{How, Input};
 use super::*;
-use crate::CpuPath;
+use crate::{CpuPath, Precision};
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -87,7 +87,7 @@ fn convolution_and_its_gradients_follow_the_definition() {
             let name = |part: &str| format!("{part} {path:?} {d:?} -> {outputs}");
             // Buffers start as NaN: every value must be written.
             let mut out = vec![f32::NAN; g.len()];
-            conv::forward(path, Input::plain(&x, d), &weight, outputs, &mut out);
+            conv::forward(path.into(), Input::plain(&x, d), &weight, outputs, &mut out);
             close(&name("forward"), &out, &expected);
             let affine: Vec<(f32, f32)> = (0..outputs).map(|o| (o as f32 - 1.5, 0.1 * o as f32)).collect();
             let planes = out.chunks_exact(d.plane()).enumerate();
@@ -98,13 +98,13 @@ fn convolution_and_its_gradients_follow_the_definition() {
                 })
                 .collect();
             out.fill(f32::NAN);
-            conv::forward_affine_relu(path, Input::plain(&x, d), &weight, &affine, &mut out);
+            conv::forward_affine_relu(path.into(), Input::plain(&x, d), &weight, &affine, &mut out);
             assert_eq!(out, apart, "{}", name("forward with batch norm and ReLU"));
             let mut found = vec![f32::NAN; x.len()];
-            conv::data_gradient(path, &g, &weight, d, outputs, [&mut [], &mut found]);
+            conv::data_gradient(path.into(), &g, &weight, d, outputs, [&mut [], &mut found]);
             close(&name("data gradient"), &found, &dx);
             let mut found = vec![f32::NAN; weight.len()];
-            conv::weight_gradient(path, Input::plain(&x, d), &g, outputs, &mut found);
+            conv::weight_gradient(path.into(), Input::plain(&x, d), &g, outputs, &mut found);
             close(&name("weight gradient"), &found, &dw);
         }
     }
@@ -132,12 +132,12 @@ fn upsampled_channels_are_read_at_half_their_size() {
             let (input, plain) = (Input { d, up, low: &low, same: &skip }, Input::plain(&joined, d));
 
             let (mut out, mut expected) = (vec![f32::NAN; g.len()], vec![f32::NAN; g.len()]);
-            conv::forward(path, input, &weight, outputs, &mut out);
-            conv::forward(path, plain, &weight, outputs, &mut expected);
+            conv::forward(path.into(), input, &weight, outputs, &mut out);
+            conv::forward(path.into(), plain, &weight, outputs, &mut expected);
             assert_eq!(out, expected, "{}", name("forward"));
 
             let (mut d_low, mut d_skip) = (vec![f32::NAN; low.len()], vec![f32::NAN; skip.len()]);
-            conv::data_gradient(path, &g, &weight, d, outputs, [&mut d_low, &mut d_skip]);
+            conv::data_gradient(path.into(), &g, &weight, d, outputs, [&mut d_low, &mut d_skip]);
             let mut dx = vec![0f64; d.len()];
             visit(d, outputs, |x, w, y| dx[x] += f64::from(weight[w]) * f64::from(g[y]));
             let (mut low_sums, mut rest) = (vec![0f64; low.len()], Vec::new());
@@ -157,10 +157,54 @@ fn upsampled_channels_are_read_at_half_their_size() {
             }
 
             let (mut dw, mut expected) = (vec![f32::NAN; weight.len()], vec![f32::NAN; weight.len()]);
-            conv::weight_gradient(path, input, &g, outputs, &mut dw);
-            conv::weight_gradient(path, plain, &g, outputs, &mut expected);
+            conv::weight_gradient(path.into(), input, &g, outputs, &mut dw);
+            conv::weight_gradient(path.into(), plain, &g, outputs, &mut expected);
             let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
             close(&name("weight gradient"), &dw, &expected);
+        }
+    }
+}
+
+#[test]
+fn bf16_rounds_the_factors_and_nothing_else() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let d = Dims { n: 2, c: 19, h: 10, w: 13 };
+    let outputs = 6;
+    let how = |path, precision| How { path, precision };
+    // Small integers stay exact through every transform, so that there is nothing to round.
+    let small = |rng: &mut ChaCha8Rng, count: usize, factor: f32| -> Vec<f32> {
+        (0..count).map(|_| factor * rng.random_range(-3..=3) as f32).collect()
+    };
+    let noise = |rng: &mut ChaCha8Rng, count: usize, _: f32| noise(rng, count);
+    for exact in [true, false] {
+        let mut draw = |count, factor| match exact {
+            true => small(&mut rng, count, factor),
+            false => noise(&mut rng, count, factor),
+        };
+        // G halves twice.
+        let (x, g, weight) =
+            (draw(d.len(), 1.0), draw(d.channels(outputs).len(), 1.0), draw(outputs * d.c * 9, 4.0));
+        for path in paths() {
+            let all = |precision| {
+                let how = how(path, precision);
+                let (mut out, mut dx, mut dw) =
+                    (vec![f32::NAN; g.len()], vec![f32::NAN; x.len()], vec![f32::NAN; weight.len()]);
+                conv::forward(how, Input::plain(&x, d), &weight, outputs, &mut out);
+                conv::data_gradient(how, &g, &weight, d, outputs, [&mut [], &mut dx]);
+                conv::weight_gradient(how, Input::plain(&x, d), &g, outputs, &mut dw);
+                [out, dx, dw]
+            };
+            for (rounded, full) in all(Precision::Bf16).iter().zip(&all(Precision::F32)) {
+                if exact {
+                    assert_eq!(rounded, full, "{path:?}");
+                    continue;
+                }
+                let norm = |v: &[f32]| v.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+                let difference: Vec<f32> = rounded.iter().zip(full).map(|(a, b)| a - b).collect();
+                let error = norm(&difference) / norm(full);
+                // Two factors, each off by at most 2⁻⁹ and by less than half of that in the mean, and the transforms' gain.
+                assert!((5e-4..6e-3).contains(&error), "{path:?}: {error}");
+            }
         }
     }
 }
@@ -173,7 +217,7 @@ fn values_outside_the_image_never_leak_in() {
     x[d.plane()..2 * d.plane()].fill(1.0);
     for path in paths() {
         let mut out = vec![0f32; d.len()];
-        conv::forward(path, Input::plain(&x, d), &[1.0; 9], 1, &mut out);
+        conv::forward(path.into(), Input::plain(&x, d), &[1.0; 9], 1, &mut out);
         let middle = &out[d.plane()..2 * d.plane()];
         assert!(middle.iter().all(|v| v.is_finite()), "{path:?}");
         assert_eq!((middle[0], middle[1], middle[8]), (4.0, 6.0, 9.0), "{path:?}");

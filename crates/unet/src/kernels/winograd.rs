@@ -16,7 +16,7 @@
 //! zero, and they come straight from the small plane. The same 9 give the sum over a tile, which is what the gradient of such a plane takes.
 //!
 //! The functions here transform one row of tiles of one plane; component e of tile t is at `e · stride + t`. They write up to
-//! [`LANES`] − 1 values too many after the last tile of a component.
+//! [`LANES`] − 1 values too many after the last tile of a component. With `ROUND`, what is to be multiplied is rounded to `bf16`.
 
 use super::lanes::{LANES, Lanes, lanes};
 
@@ -50,39 +50,63 @@ fn check(values: &[f32], stride: usize, tiles: usize) {
     assert!(values.len() >= (COMPONENTS - 1) * stride + tiles.next_multiple_of(LANES));
 }
 
+/// The values at even and at odd places of sixteen.
+///
+/// # Safety
+/// Eight values must be valid for writing from each of the pointers on.
+#[inline(always)]
+unsafe fn split_some<L: Lanes>(pairs: &[f32; 2 * LANES], even: *mut f32, odd: *mut f32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let [e, o] = L::load_pairs(pairs.as_ptr());
+        e.store(even);
+        o.store(odd);
+    }
+}
+
 /// Values at even and at odd columns of a row of at most 2 · `tiles` values, with zeros from where it ends to a tile after the last. A row that is outside the
 /// image is empty. Both results have a [`line`]'s room but for one value.
 #[inline(always)]
 fn split<L: Lanes>(row: &[f32], tiles: usize, even: &mut [f32], odd: &mut [f32]) {
     assert!(row.len() <= 2 * tiles && even.len() >= line(tiles) - 1 && odd.len() >= line(tiles) - 1);
     let (whole, rest) = row.as_chunks::<{ 2 * LANES }>();
-    let mut last = [0.0; 2 * LANES];
-    last[..rest.len()].copy_from_slice(rest);
     let mut at = 0;
-    for pairs in whole.iter().chain([&last]) {
-        // SAFETY: sixteen values of a chunk; `at` is at most `tiles`, rounded down to whole vectors, after which there is room for one more.
-        unsafe {
-            let [e, o] = L::load_pairs(pairs.as_ptr());
-            e.store(even.as_mut_ptr().add(at));
-            o.store(odd.as_mut_ptr().add(at));
-        }
+    for pairs in whole {
+        // SAFETY: sixteen values; `at` is at most `tiles`, rounded down to whole vectors, after which there is room for one more.
+        unsafe { split_some::<L>(pairs, even.as_mut_ptr().add(at), odd.as_mut_ptr().add(at)) };
         at += LANES;
     }
-    // The zeros of the last vector may end before the tile after the last.
+    if !rest.is_empty() {
+        let mut last = [0.0; 2 * LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        // SAFETY: as above.
+        unsafe { split_some::<L>(&last, even.as_mut_ptr().add(at), odd.as_mut_ptr().add(at)) };
+        at += LANES;
+    }
     for t in at..=tiles {
         (even[t], odd[t]) = (0.0, 0.0);
     }
 }
 
-/// A column of Bᵀ d, rows of d being `step` apart.
+/// Writes eight values, rounded to `bf16` if `ROUND`.
+///
+/// # Safety
+/// They must be valid for writing.
+#[inline(always)]
+unsafe fn put<L: Lanes, const ROUND: bool>(value: L, to: *mut f32) {
+    // SAFETY: as the caller promises.
+    unsafe { if ROUND { value.rounded() } else { value }.store(to) };
+}
+
+/// A column of Bᵀ d, the rows of d being at `rows`, `at` further on.
 ///
 /// # Safety
 /// Eight values of each of the four must be valid for reading.
 #[inline(always)]
-unsafe fn down<L: Lanes>(d: *const f32, step: usize) -> [L; 4] {
+unsafe fn down<L: Lanes>([a, b, c, d]: [*const f32; 4], at: usize) -> [L; 4] {
     // SAFETY: as the caller promises.
     let [a, b, c, d] =
-        unsafe { [L::load(d), L::load(d.add(step)), L::load(d.add(2 * step)), L::load(d.add(3 * step))] };
+        unsafe { [L::load(a.add(at)), L::load(b.add(at)), L::load(c.add(at)), L::load(d.add(at))] };
     [a.minus(c), b.plus(c), c.minus(b), b.minus(d)]
 }
 
@@ -121,30 +145,43 @@ fn one<L: Lanes>(a: L, b: L, d: L) -> L {
 }
 
 lanes! {
-    /// Bᵀ d B for a row of tiles: `rows` are the row above the tiles, their two, and the one below.
-    fn input_row<L>(rows: [&[f32]; 4], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
+    /// Bᵀ d B for the row of tiles `index` of a plane: `rows` are the row of pixels above the tiles, their two, and the one below. If the last call
+    /// was for the row of tiles above, with the same scratch, `follows` spares half of the work.
+    fn input_row<L, ROUND>(
+        rows: [&[f32]; 4],
+        index: usize,
+        follows: bool,
+        tiles: usize,
+        scratch: &mut [f32],
+        v: &mut [f32],
+        stride: usize,
+    ) {
         let len = line(tiles);
         let scratch = &mut scratch[..8 * len];
         check(v, stride, tiles);
-        for (row, lines) in rows.iter().zip(scratch.chunks_exact_mut(2 * len)) {
-            let (even, odd) = lines.split_at_mut(len);
+        // Rows of pixels take turns in four places: the lower two of a row of tiles are the upper two of the next.
+        let places = if index.is_multiple_of(2) { [0, 1, 2, 3] } else { [2, 3, 0, 1] };
+        for (row, place) in rows.iter().zip(places).skip(if follows { 2 } else { 0 }) {
+            let (even, odd) = scratch[2 * place * len..2 * (place + 1) * len].split_at_mut(len);
             // One to the right: the first tile sees column −1.
             odd[0] = 0.0;
             split::<L>(row, tiles, even, &mut odd[1..]);
         }
+        let start = scratch.as_ptr();
         for t in (0..tiles).step_by(LANES) {
             // SAFETY: eight values from `t + 1` on lie in every line of the scratch, which has 8 of them; from `t` on in every component, as checked.
             unsafe {
-                let (even, v) = (scratch.as_ptr().add(t), v.as_mut_ptr().add(t));
-                let odd = even.add(len);
-                let (left, right) = (down::<L>(odd, 2 * len), down::<L>(odd.add(1), 2 * len));
-                let (middle, beyond) = (down::<L>(even, 2 * len), down::<L>(even.add(1), 2 * len));
+                let at = |place: usize| start.add(2 * place * len + t);
+                let rows = [at(places[0]), at(places[1]), at(places[2]), at(places[3])];
+                let v = v.as_mut_ptr().add(t);
+                let (left, right) = (down::<L>(rows, len), down::<L>(rows, len + 1));
+                let (middle, beyond) = (down::<L>(rows, 0), down::<L>(rows, 1));
                 for i in 0..4 {
                     let v = v.add(4 * i * stride);
-                    left[i].minus(right[i]).store(v);
-                    middle[i].plus(right[i]).store(v.add(stride));
-                    right[i].minus(middle[i]).store(v.add(2 * stride));
-                    middle[i].minus(beyond[i]).store(v.add(3 * stride));
+                    put::<L, ROUND>(left[i].minus(right[i]), v);
+                    put::<L, ROUND>(middle[i].plus(right[i]), v.add(stride));
+                    put::<L, ROUND>(right[i].minus(middle[i]), v.add(2 * stride));
+                    put::<L, ROUND>(middle[i].minus(beyond[i]), v.add(3 * stride));
                 }
             }
         }
@@ -153,7 +190,7 @@ lanes! {
 
 lanes! {
     /// Bᵀ d B for a row of tiles of an upsampled plane: `rows` of the small one, that of the tiles in the middle.
-    fn upsampled_row<L>(rows: [&[f32]; 3], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
+    fn upsampled_row<L, ROUND>(rows: [&[f32]; 3], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
         let len = line(tiles);
         let scratch = &mut scratch[..3 * len];
         check(v, stride, tiles);
@@ -176,9 +213,9 @@ lanes! {
                 for n in 0..3 {
                     // The third component of the four is the one that is zero.
                     let v = v.add(4 * (n + n / 2) * stride);
-                    left[n].minus(middle[n]).store(v);
-                    middle[n].plus(middle[n]).store(v.add(stride));
-                    middle[n].minus(right[n]).store(v.add(3 * stride));
+                    put::<L, ROUND>(left[n].minus(middle[n]), v);
+                    put::<L, ROUND>(middle[n].plus(middle[n]), v.add(stride));
+                    put::<L, ROUND>(middle[n].minus(right[n]), v.add(3 * stride));
                 }
             }
         }
@@ -229,7 +266,7 @@ lanes! {
 
 lanes! {
     /// A y′ Aᵀ for a row of tiles with the rows of pixels `rows`.
-    fn gradient_row<L>(rows: [&[f32]; 2], tiles: usize, scratch: &mut [f32], y: &mut [f32], stride: usize) {
+    fn gradient_row<L, ROUND>(rows: [&[f32]; 2], tiles: usize, scratch: &mut [f32], y: &mut [f32], stride: usize) {
         let len = line(tiles);
         let scratch = &mut scratch[..4 * len];
         check(y, stride, tiles);
@@ -245,10 +282,10 @@ lanes! {
                 let even = down_gradient::<L>(even, 2 * len);
                 for i in 0..4 {
                     let y = y.add(4 * i * stride);
-                    even[i].store(y);
-                    even[i].plus(odd[i]).store(y.add(stride));
-                    even[i].minus(odd[i]).store(y.add(2 * stride));
-                    odd[i].negative().store(y.add(3 * stride));
+                    put::<L, ROUND>(even[i], y);
+                    put::<L, ROUND>(even[i].plus(odd[i]), y.add(stride));
+                    put::<L, ROUND>(even[i].minus(odd[i]), y.add(2 * stride));
+                    put::<L, ROUND>(odd[i].negative(), y.add(3 * stride));
                 }
             }
         }

@@ -42,7 +42,7 @@ impl CustomOp2 for Conv3x3 {
         let outputs = weight_layout.shape().dims4()?.0;
         let mut out = vec![0f32; d.channels(outputs).len()];
         let input = Input::plain(values(x, x_layout)?, d);
-        conv::forward(self.0, input, values(weight, weight_layout)?, outputs, &mut out);
+        conv::forward(self.0.into(), input, values(weight, weight_layout)?, outputs, &mut out);
         stored(out, d.channels(outputs))
     }
 
@@ -59,7 +59,7 @@ impl CustomOp2 for Conv3x3 {
             let dx = if x.track_op() {
                 let mut dx = vec![0f32; d.len()];
                 with_values(weight, |weight| {
-                    conv::data_gradient(self.0, g, weight, d, outputs, [&mut [], &mut dx]);
+                    conv::data_gradient(self.0.into(), g, weight, d, outputs, [&mut [], &mut dx]);
                     Ok(())
                 })?;
                 Some(tensor4(dx, d)?)
@@ -68,7 +68,7 @@ impl CustomOp2 for Conv3x3 {
             };
             let mut dw = vec![0f32; weight.elem_count()];
             with_values(x, |x| {
-                conv::weight_gradient(self.0, Input::plain(x, d), g, outputs, &mut dw);
+                conv::weight_gradient(self.0.into(), Input::plain(x, d), g, outputs, &mut dw);
                 Ok(())
             })?;
             Ok((dx, Some(Tensor::from_vec(dw, weight.shape(), &Device::Cpu)?)))
