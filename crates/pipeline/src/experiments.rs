@@ -240,7 +240,9 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
         run.write("metrics.csv", evaluation.to_csv().as_bytes())?;
     }
     let figure = |phase| table.figure(there.iter().copied().filter(|r| r.phase == phase).collect());
-    Ok(Reproduced { figure2: figure(1)?, figure3: figure(2)?, table: table1, evaluation })
+    let (figure2, figure3) = (figure(1)?, figure(2)?);
+    study.close();
+    Ok(Reproduced { figure2, figure3, table: table1, evaluation })
 }
 
 /// `WT 0.8760  TC 0.7012  ET 0.6533`: the figures of a row on one line.

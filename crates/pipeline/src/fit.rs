@@ -140,6 +140,7 @@ pub fn fit_with(
         run.write_json("metrics.json", metrics)?;
         run.write("metrics.csv", metrics.to_csv().as_bytes())?;
     }
+    study.close();
     let ids = |scans: &[std::sync::Arc<crate::scan::Scan>]| scans.iter().map(|s| s.id.clone()).collect();
     Ok(FitSummary { run: run.root().to_owned(), train: ids(&study.train), test: ids(&study.test), metrics })
 }

@@ -33,6 +33,7 @@ mod fit;
 mod inputs;
 pub mod methods;
 mod model;
+mod prepared;
 mod progress;
 mod run;
 mod scan;

@@ -25,9 +25,9 @@ pub struct Scan {
     /// The scan's own grid on disk.
     pub geometry: Geometry,
     /// Part of the voxels on the four side faces of the whole grid that count as brain.
-    rim: f64,
+    pub(crate) rim: f64,
     /// First row and column of the crop on the whole grid (negative: the crop is padded).
-    offset: [isize; 2],
+    pub(crate) offset: [isize; 2],
 }
 
 /// What to say of a scan that [is filled to the rim](Scan::is_filled_to_the_rim).

@@ -16,6 +16,7 @@ use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
+use crate::prepared;
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
@@ -138,20 +139,34 @@ impl<'a> Study<'a> {
         );
         progress.begin("prepare", cases.len() as u64);
         let done = std::sync::atomic::AtomicU64::new(0);
-        let scans: Vec<Arc<Scan>> = cohort
+        // Of the same configuration over the same files, as was just examined.
+        let taken_up = RunDir::holds_run_of(out, config)?;
+        let scans: Vec<(Arc<Scan>, bool)> = cohort
             .cases
             .par_iter()
             .map(|case| {
-                let scan = Scan::prepare(case.load()?, config, methods.network.stride())?;
+                let kept = if taken_up { prepared::read(out, case)? } else { None };
+                let is_kept = kept.is_some();
+                let scan = match kept {
+                    Some(scan) => scan,
+                    None => Scan::prepare(case.load()?, config, methods.network.stride())?,
+                };
                 if scan.is_filled_to_the_rim() {
                     progress.log(&format!("{}: {}", scan.id, crate::scan::FILLED));
                 }
                 let n = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
                 progress.advance(n, &scan.id);
-                Ok(Arc::new(scan))
+                Ok((Arc::new(scan), is_kept))
             })
             .collect::<Result<_>>()?;
         progress.end();
+        let anew: Vec<Arc<Scan>> =
+            scans.iter().filter(|(_, is_kept)| !is_kept).map(|(scan, _)| Arc::clone(scan)).collect();
+        let scans: Vec<Arc<Scan>> = scans.into_iter().map(|(scan, _)| scan).collect();
+        if anew.len() < scans.len() {
+            let kept = scans.len() - anew.len();
+            progress.log(&format!("{kept} of {} scans as an earlier start prepared them", scans.len()));
+        }
         let other_pixels = |a: &Scan, b: &Scan| {
             let off = |axis: usize| (a.spacing[axis] / b.spacing[axis] - 1.0).abs() >= 1e-3;
             a.crop_size() != b.crop_size() || off(1) || off(2)
@@ -190,6 +205,12 @@ impl<'a> Study<'a> {
         };
         let run = RunDir::open(out, config, &inputs)?;
         run.write_json("split.json", &split)?;
+        if let Err(problem) = anew.par_iter().try_for_each(|scan| prepared::write(out, scan)) {
+            progress.log(&format!(
+                "prepared scans are not kept, a run that is cut short prepares them again: {problem}"
+            ));
+            prepared::forget(out);
+        }
         Ok(Self {
             run,
             config,
@@ -202,6 +223,11 @@ impl<'a> Study<'a> {
             presence,
             given,
         })
+    }
+
+    /// The run is done: what only a further start would need goes.
+    pub(crate) fn close(&self) {
+        prepared::forget(self.run.root());
     }
 
     /// One label volume a training scan, made by `make` unless `weak/<case>/<name>.nii.gz` is there. `heading` is what

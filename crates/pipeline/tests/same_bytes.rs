@@ -106,6 +106,8 @@ fn thread_counts_and_interruptions_leave_no_trace() {
         std::panic::set_hook(quiet);
         assert!(died, "the run ended before step {steps}");
     }
+    // What was prepared waits for the next start, and goes when the run is done.
+    assert_eq!(std::fs::read_dir(out.join("prepared")).unwrap().count(), 3);
     reproduce(&options(&cohort, out.clone()), &Silent).unwrap();
     assert_same(&one, &products(&out));
 }
