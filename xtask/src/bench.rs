@@ -8,7 +8,7 @@ use std::process::{ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{metadata, peers, shell};
+use crate::{metadata, peers, record, shell};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -23,6 +23,9 @@ pub(crate) struct Arguments {
     /// One JSON line a case
     #[arg(long)]
     json: bool,
+    /// Also puts what was measured into BENCHMARKS.md, under this machine
+    #[arg(long, conflicts_with = "quick")]
+    record: bool,
     /// Smaller inputs and fewer rounds
     #[arg(long)]
     quick: bool,
@@ -30,14 +33,14 @@ pub(crate) struct Arguments {
 
 /// One measured case: medians in ms; ratio = peer_ms / ours_ms, above 1 we are faster.
 #[derive(Debug, Deserialize)]
-struct Case {
-    bench: String,
-    device: String,
-    threads: usize,
-    ours_ms: f64,
-    peer: Option<String>,
-    peer_ms: Option<f64>,
-    ratio: Option<f64>,
+pub(crate) struct Case {
+    pub(crate) bench: String,
+    pub(crate) device: String,
+    pub(crate) threads: usize,
+    pub(crate) ours_ms: f64,
+    pub(crate) peer: Option<String>,
+    pub(crate) peer_ms: Option<f64>,
+    pub(crate) ratio: Option<f64>,
 }
 
 /// A bench target and the names it answers to.
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if !arguments.json {
         writeln!(out, "{}", heading())?;
     }
+    let mut cases = Vec::new();
     for bench in chosen {
         eprintln!("== {} of {}", bench.name, bench.package);
         let mut command = shell::cargo(["bench", "-p", &bench.package, "--bench", &bench.name]);
@@ -85,8 +89,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             for line in BufReader::new(lines).lines() {
                 let line = line?;
                 match serde_json::from_str::<Case>(&line) {
-                    Ok(_) if arguments.json => writeln!(out, "{line}")?,
-                    Ok(case) => writeln!(out, "{}", row(&case))?,
+                    Ok(case) => {
+                        match arguments.json {
+                            true => writeln!(out, "{line}")?,
+                            false => writeln!(out, "{}", row(&case))?,
+                        }
+                        cases.push(case);
+                    }
                     // Talk, or a case that lacks something: seen, but never taken for data.
                     Err(_) => eprintln!("{line}"),
                 }
@@ -97,13 +106,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if !status.success() {
             bail!("bench {} of {} failed: {status}", bench.name, bench.package);
         }
+        if arguments.record {
+            // After each bench: one that fails later loses nothing.
+            let path = metadata::workspace()?.workspace_root.join(record::FILE);
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            std::fs::write(&path, record::record(&text, &record::machine(), &cases))
+                .with_context(|| format!("{}: cannot be written", path.display()))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The benches of the crates that have kernels for a CUDA device, on it and on the CPU.
 pub(crate) fn on_cuda(peers: bool) -> Result<ExitCode> {
-    run(&Arguments { names: vec!["crf-kernels".into()], peers, cuda: true, json: false, quick: false })
+    run(&Arguments {
+        names: vec!["crf-kernels".into()],
+        peers,
+        cuda: true,
+        json: false,
+        record: false,
+        quick: false,
+    })
 }
 
 fn discover() -> Result<Vec<Bench>> {

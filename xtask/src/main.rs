@@ -7,6 +7,7 @@ mod cuda;
 mod licences;
 mod metadata;
 mod peers;
+mod record;
 mod reproduce;
 mod shell;
 

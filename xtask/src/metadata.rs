@@ -12,6 +12,7 @@ use crate::shell;
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) target_directory: PathBuf,
+    pub(crate) workspace_root: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]

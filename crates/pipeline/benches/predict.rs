@@ -1,7 +1,7 @@
 //! One scan through `predict`: reading and normalising it, then both networks, then all of it from files to a file; one JSON line a case.
 //!
 //! With `SCRIBSEG_BENCH_PEERS=1` beside nibabel, NumPy and PyTorch doing the same (`benches/peer.py`), in each setting a user would try, the fastest of which
-//! is the peer; the labels of both are held against each other. `SCRIBSEG_BENCH_QUICK=1` takes a scan of half the size, without a peer.
+//! is the peer, and does all of it; the labels of both are held against each other. `SCRIBSEG_BENCH_QUICK=1` takes a scan of half the size, without a peer.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -38,14 +38,15 @@ fn median(times: &mut [f64]) -> f64 {
     times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Times ours, turn by turn with the peer's `tasks`, of which the fastest counts, after one of each to warm up (two of the peer's: the first compiles).
+/// Times ours, turn by turn with the peer's `tasks`, of which the fastest counts, after one of each to warm up (two of the peer's: the first compiles). Gives the number
+/// of the fastest.
 fn case(
     name: &str,
     rounds: usize,
     ours: Run<'_>,
     mut peer: Option<&mut PyTorch>,
     tasks: &[String],
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     ours()?;
     let (mut our_times, mut peer_times) = (Vec::new(), vec![Vec::new(); tasks.len()]);
     if let Some(peer) = &mut peer {
@@ -64,17 +65,17 @@ fn case(
     let ours = median(&mut our_times);
     let medians = peer_times.iter_mut().map(|times| median(times));
     let fastest = peer.and_then(|peer| {
-        let (task, ms) = tasks.iter().zip(medians).min_by(|a, b| a.1.total_cmp(&b.1))?;
-        let setting = task.split('\t').nth(1).unwrap_or_default();
-        Some((format!("nibabel, NumPy, {} {setting}", peer.name).trim_end().to_owned(), ms))
+        let (number, ms) = medians.enumerate().min_by(|a, b| a.1.total_cmp(&b.1))?;
+        let setting = tasks[number].split('\t').nth(1).unwrap_or_default();
+        Some((number, format!("{}, nibabel {setting}", peer.name).trim_end().to_owned(), ms))
     });
     let line = serde_json::json!({
         "bench": format!("predict/{name}"), "device": "cpu", "threads": rayon::current_num_threads(), "ours_ms": ours,
-        "peer": fastest.as_ref().map(|(name, _)| name), "peer_ms": fastest.as_ref().map(|(_, ms)| ms),
-        "ratio": fastest.as_ref().map(|(_, ms)| ms / ours),
+        "peer": fastest.as_ref().map(|(_, name, _)| name), "peer_ms": fastest.as_ref().map(|(_, _, ms)| ms),
+        "ratio": fastest.as_ref().map(|(_, _, ms)| ms / ours),
     });
     println!("{line}");
-    Ok(())
+    Ok(fastest.map_or(0, |(number, _, _)| number))
 }
 
 fn main() -> Result<(), Failure> {
@@ -115,15 +116,15 @@ fn main() -> Result<(), Failure> {
         Ok(())
     };
     let tasks = SETTINGS.map(|setting| format!("networks\t{setting}"));
-    case(&format!("networks-{name}-w16"), rounds, &mut networks, peer.as_mut(), &tasks)?;
+    let fastest = case(&format!("networks-{name}-w16"), rounds, &mut networks, peer.as_mut(), &tasks)?;
     let out = folder.path().join("out");
     let mut whole = || {
         verbs::predict(&models, std::slice::from_ref(&scans), &out, false, &Device::Cpu, &Silent)?;
         Ok(())
     };
     let theirs = folder.path().join("peer_seg.nii.gz");
-    let tasks = SETTINGS.map(|setting| format!("whole\t{setting}\t{}", theirs.display()));
-    case(&format!("whole-{name}-w16"), rounds, &mut whole, peer.as_mut(), &tasks)?;
+    let task = format!("whole\t{}\t{}", SETTINGS[fastest], theirs.display());
+    case(&format!("whole-{name}-w16"), rounds, &mut whole, peer.as_mut(), &[task])?;
     if peer.is_some() {
         let ours = LabelVolume::read(out.join(format!("{}_seg.nii.gz", first.id)))?;
         agree(&ours, &LabelVolume::read(&theirs)?)?;

@@ -1,6 +1,7 @@
 //! One scan on the working grid: z-scored, cut to the axial centre crop, with the way back to the scan's own grid.
 
-use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, Zip, s};
+use ndarray::{Array2, Array3, Array4, ArrayView3, ArrayViewMut3, Axis, Zip, s};
+use rayon::prelude::*;
 use scribseg_io::{Geometry, LoadedCase};
 
 use crate::config::Config;
@@ -61,32 +62,39 @@ impl Scan {
                 "expected a brain (voxels non-zero in any modality), found none; export the scan again or leave the case out",
             ));
         }
+        let each: Vec<_> = modalities.axis_iter_mut(Axis(0)).enumerate().collect();
+        let windows: Vec<Result<[f32; 2]>> = each
+            .into_par_iter()
+            .map(|(m, mut volume)| {
+                let mut values: Vec<f32> = Vec::with_capacity(inside);
+                values.extend(volume.iter().zip(&brain).filter_map(|(&v, &b)| b.then_some(v)));
+                let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / inside as f64;
+                let variance =
+                    values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / inside as f64;
+                let sd = variance.sqrt();
+                if !sd.is_finite() || sd <= 0.0 {
+                    let name = crate::MODALITIES[m];
+                    return Err(Error::case(
+                        &id,
+                        format!(
+                            "expected a modality {name} (`{id}_{name}.nii[.gz]`) that varies over the brain, found one value; export it again or leave the case out"
+                        ),
+                    ));
+                }
+                let z = |v: f32| ((f64::from(v) - mean) / sd) as f32;
+                let mut percentile = |q: f64| {
+                    let k = ((inside - 1) as f64 * q).round() as usize;
+                    *values.select_nth_unstable_by(k, f32::total_cmp).1
+                };
+                let window = [z(percentile(0.005)), z(percentile(0.995))];
+                Zip::from(&mut volume).and(&brain).for_each(|v, &b| *v = if b { z(*v) } else { 0.0 });
+                Ok(if window[1] <= window[0] { [-1.0, 1.0] } else { window })
+            })
+            .collect();
         let mut window = [[0.0; 2]; 4];
-        for (m, mut volume) in modalities.axis_iter_mut(Axis(0)).enumerate() {
-            let mut values: Vec<f32> =
-                volume.iter().zip(&brain).filter_map(|(&v, &b)| b.then_some(v)).collect();
-            let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / inside as f64;
-            let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / inside as f64;
-            let sd = variance.sqrt();
-            if !sd.is_finite() || sd <= 0.0 {
-                let name = crate::MODALITIES[m];
-                return Err(Error::case(
-                    &id,
-                    format!(
-                        "expected a modality {name} (`{id}_{name}.nii[.gz]`) that varies over the brain, found one value; export it again or leave the case out"
-                    ),
-                ));
-            }
-            let z = |v: f32| ((f64::from(v) - mean) / sd) as f32;
-            let mut percentile = |q: f64| {
-                let k = ((inside - 1) as f64 * q).round() as usize;
-                *values.select_nth_unstable_by(k, f32::total_cmp).1
-            };
-            window[m] = [z(percentile(0.005)), z(percentile(0.995))];
-            if window[m][1] <= window[m][0] {
-                window[m] = [-1.0, 1.0];
-            }
-            Zip::from(&mut volume).and(&brain).for_each(|v, &b| *v = if b { z(*v) } else { 0.0 });
+        for (to, from) in window.iter_mut().zip(windows) {
+            // The first fault in the order of the modalities.
+            *to = from?;
         }
         let (depth, height, width) = brain.dim();
         let side = |mm: f64| {
@@ -109,8 +117,8 @@ impl Scan {
             id,
         };
         let mut image = Array4::zeros((4, depth, h, w));
-        for (from, mut to) in modalities.axis_iter(Axis(0)).zip(image.axis_iter_mut(Axis(0))) {
-            to.assign(&scan.crop(from, 0.0));
+        for (from, to) in modalities.axis_iter(Axis(0)).zip(image.axis_iter_mut(Axis(0))) {
+            scan.crop_into(from, to);
         }
         scan.brain = scan.crop(brain.view(), false);
         scan.image = image;
@@ -142,13 +150,19 @@ impl Scan {
 
     /// Cuts a whole-grid volume to the crop; `outside` pads.
     pub fn crop<T: Clone + Copy>(&self, whole: ArrayView3<'_, T>, outside: T) -> Array3<T> {
-        let (depth, height, width) = whole.dim();
-        let [h, w] = self.crop_size();
+        let (depth, [h, w]) = (whole.dim().0, self.crop_size());
         let mut out = Array3::from_elem((depth, h, w), outside);
+        self.crop_into(whole, out.view_mut());
+        out
+    }
+
+    /// [`crop`](Self::crop) into a volume that holds what pads.
+    fn crop_into<T: Clone + Copy>(&self, whole: ArrayView3<'_, T>, mut out: ArrayViewMut3<'_, T>) {
+        let (_, height, width) = whole.dim();
+        let [h, w] = self.crop_size();
         let (fy, ty) = Self::overlap(self.offset[0], height, h);
         let (fx, tx) = Self::overlap(self.offset[1], width, w);
         out.slice_mut(s![.., ty, tx]).assign(&whole.slice(s![.., fy, fx]));
-        out
     }
 
     /// Puts a cropped volume back on the whole grid; `outside` fills the rest.
