@@ -32,7 +32,7 @@ def network(name, outputs):
     """Ours has names of blocks, PyTorch's a sequence of layers; both in the order of the blocks."""
     ours = load_file(pathlib.Path(models) / f"{name}.safetensors")
     net = UNet(4, outputs, int(width), 4)
-    layers = {f"{kind}{i}": at for i, at in ((1, 0), (2, 3)) for kind in ("conv",)} | {"bn1": 1, "bn2": 4}
+    layers = {"conv1": 0, "bn1": 1, "conv2": 3, "bn2": 4}
     state = {}
     for key, value in ours.items():
         block, *rest = key.split(".")

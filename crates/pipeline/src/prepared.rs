@@ -14,8 +14,14 @@ use crate::error::{Error, Result};
 use crate::scan::Scan;
 
 const FOLDER: &str = "prepared";
-/// Of the files' contents; one of another version is made anew.
-const FORMAT: &str = "1";
+/// Metadata: what made the scan, and a hash of all its values.
+const MADE_BY: &str = "made_by";
+const HASH: &str = "hash";
+
+/// What else than configuration and files a prepared scan depends on: the network's stride and the program.
+fn made_by(stride: usize) -> String {
+    format!("scribseg {}, format 1, stride {stride}", env!("CARGO_PKG_VERSION"))
+}
 
 fn path(run: &Path, id: &str) -> PathBuf {
     run.join(FOLDER).join(format!("{id}.safetensors"))
@@ -25,10 +31,11 @@ fn path(run: &Path, id: &str) -> PathBuf {
 ///
 /// # Errors
 /// What the disk refuses.
-pub(crate) fn write(run: &Path, scan: &Scan) -> Result<()> {
+pub(crate) fn write(run: &Path, scan: &Scan, stride: usize) -> Result<()> {
     let path = path(run, &scan.id);
     let Scan { image, brain, reference, spacing, window, shape, rim, offset, .. } = scan;
-    let fault = |e: &dyn std::fmt::Display| Error::Model { path: path.clone(), problem: e.to_string() };
+    let fault =
+        |e: &dyn std::fmt::Display| Error::RunDirectory { path: path.clone(), problem: e.to_string() };
     let numbers: Vec<f64> = (spacing.iter().copied())
         .chain(window.iter().flatten().map(|&v| f64::from(v)))
         .chain(shape.iter().map(|&n| n as f64))
@@ -36,7 +43,7 @@ pub(crate) fn write(run: &Path, scan: &Scan) -> Result<()> {
         .chain([*rim])
         .collect();
     let bytes = [
-        ("image", Dtype::F32, image.shape(), image.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()),
+        ("image", Dtype::F32, image.shape(), bytes_of(image.iter().copied())),
         ("brain", Dtype::U8, brain.shape(), brain.iter().map(|&b| u8::from(b)).collect()),
         ("numbers", Dtype::F64, &[numbers.len()], numbers.iter().flat_map(|v| v.to_le_bytes()).collect()),
     ];
@@ -46,28 +53,47 @@ pub(crate) fn write(run: &Path, scan: &Scan) -> Result<()> {
         .map(|(name, dtype, shape, bytes)| Ok((*name, TensorView::new(*dtype, shape.to_vec(), bytes)?)))
         .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|e| fault(&e))?;
-    let format = HashMap::from([("format".to_owned(), FORMAT.to_owned())]);
-    let bytes = safetensors::serialize(tensors, Some(format)).map_err(|e| fault(&e))?;
+    let hash = hash(tensors.iter().map(|(_, view)| view.data()));
+    let metadata = [(MADE_BY, made_by(stride)), (HASH, hash)].map(|(key, value)| (key.to_owned(), value));
+    let bytes = safetensors::serialize(tensors, Some(HashMap::from(metadata))).map_err(|e| fault(&e))?;
     std::fs::create_dir_all(run.join(FOLDER)).map_err(|e| fault(&e))?;
     Ok(scribseg_io::write_atomic(&path, &bytes)?)
 }
 
-/// The scan of a case as an earlier start kept it, if it did and the file is whole.
+/// The values in the order of memory.
+fn bytes_of(values: impl ExactSizeIterator<Item = f32>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 * values.len());
+    values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    bytes
+}
+
+fn hash<'a>(parts: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// The scan of a case as an earlier start of this program kept it for a network of this stride, if it did and every value is as it was.
 ///
 /// # Errors
 /// When the case's own header cannot be read.
-pub(crate) fn read(run: &Path, case: &Case) -> Result<Option<Scan>> {
+pub(crate) fn read(run: &Path, case: &Case, stride: usize) -> Result<Option<Scan>> {
     let Ok(bytes) = std::fs::read(path(run, &case.id)) else { return Ok(None) };
-    Ok(parse(&bytes, &case.id, case.geometry()?))
+    Ok(parse(&bytes, &case.id, stride, case.geometry()?))
 }
 
-fn parse(bytes: &[u8], id: &str, geometry: Geometry) -> Option<Scan> {
+fn parse(bytes: &[u8], id: &str, stride: usize, geometry: Geometry) -> Option<Scan> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
-    if metadata.metadata().as_ref()?.get("format")? != FORMAT {
-        return None;
-    }
+    let metadata = metadata.metadata().as_ref()?;
     let tensors = SafeTensors::deserialize(bytes).ok()?;
     let tensor = |name: &str, dtype| tensors.tensor(name).ok().filter(|t| t.dtype() == dtype);
+    let all = ["image", "brain", "numbers", "reference"].map(|name| tensors.tensor(name).ok());
+    let hash = hash(all.iter().flatten().map(|tensor| tensor.data()));
+    if *metadata.get(MADE_BY)? != made_by(stride) || *metadata.get(HASH)? != hash {
+        return None;
+    }
     let (image, brain) = (tensor("image", Dtype::F32)?, tensor("brain", Dtype::U8)?);
     let numbers = tensor("numbers", Dtype::F64)?;
     let numbers: Vec<f64> = numbers.data().as_chunks().0.iter().map(|&v| f64::from_le_bytes(v)).collect();
@@ -120,12 +146,13 @@ mod tests {
         crate::verbs::write_phantom(&scans, 1, 3, Size::Half, &crate::Silent).unwrap();
         let cohort = Cohort::open(&scans, None).unwrap();
         let case = &cohort.cases[0];
-        assert!(read(&run, case).unwrap().is_none());
+        assert!(read(&run, case, 16).unwrap().is_none());
         for with_reference in [true, false] {
             let loaded = if with_reference { case.load() } else { case.load_images() }.unwrap();
             let scan = Scan::prepare(loaded, &Config::default(), 16).unwrap();
-            write(&run, &scan).unwrap();
-            let again = read(&run, case).unwrap().unwrap();
+            write(&run, &scan, 16).unwrap();
+            let again = read(&run, case, 16).unwrap().unwrap();
+            assert!(read(&run, case, 32).unwrap().is_none(), "made for another network");
             assert_eq!(scan.reference.is_some(), with_reference);
             assert!(
                 again.image == scan.image && again.brain == scan.brain && again.reference == scan.reference
@@ -138,9 +165,11 @@ mod tests {
         }
         let file = path(&run, &case.id);
         let bytes = std::fs::read(&file).unwrap();
-        for damaged in [&bytes[..bytes.len() / 2], b"", b"{}"] {
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        for damaged in [&bytes[..bytes.len() / 2], b"", b"{}", &flipped] {
             std::fs::write(&file, damaged).unwrap();
-            assert!(read(&run, case).unwrap().is_none());
+            assert!(read(&run, case, 16).unwrap().is_none());
         }
         std::fs::write(&file, &bytes).unwrap();
         forget(&run);

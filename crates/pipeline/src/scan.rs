@@ -149,7 +149,7 @@ impl Scan {
     }
 
     /// Cuts a whole-grid volume to the crop; `outside` pads.
-    pub fn crop<T: Clone + Copy>(&self, whole: ArrayView3<'_, T>, outside: T) -> Array3<T> {
+    pub fn crop<T: Copy>(&self, whole: ArrayView3<'_, T>, outside: T) -> Array3<T> {
         let (depth, [h, w]) = (whole.dim().0, self.crop_size());
         let mut out = Array3::from_elem((depth, h, w), outside);
         self.crop_into(whole, out.view_mut());
@@ -157,7 +157,7 @@ impl Scan {
     }
 
     /// [`crop`](Self::crop) into a volume that holds what pads.
-    fn crop_into<T: Clone + Copy>(&self, whole: ArrayView3<'_, T>, mut out: ArrayViewMut3<'_, T>) {
+    fn crop_into<T: Copy>(&self, whole: ArrayView3<'_, T>, mut out: ArrayViewMut3<'_, T>) {
         let (_, height, width) = whole.dim();
         let [h, w] = self.crop_size();
         let (fy, ty) = Self::overlap(self.offset[0], height, h);
@@ -166,7 +166,7 @@ impl Scan {
     }
 
     /// Puts a cropped volume back on the whole grid; `outside` fills the rest.
-    pub fn uncrop<T: Clone + Copy>(&self, cropped: ArrayView3<'_, T>, outside: T) -> Array3<T> {
+    pub fn uncrop<T: Copy>(&self, cropped: ArrayView3<'_, T>, outside: T) -> Array3<T> {
         let [depth, height, width] = self.shape;
         let [h, w] = self.crop_size();
         let mut out = Array3::from_elem((depth, height, width), outside);

@@ -139,17 +139,18 @@ impl<'a> Study<'a> {
         );
         progress.begin("prepare", cases.len() as u64);
         let done = std::sync::atomic::AtomicU64::new(0);
+        let stride = methods.network.stride();
         // Of the same configuration over the same files, as was just examined.
         let taken_up = RunDir::holds_run_of(out, config)?;
         let scans: Vec<(Arc<Scan>, bool)> = cohort
             .cases
             .par_iter()
             .map(|case| {
-                let kept = if taken_up { prepared::read(out, case)? } else { None };
+                let kept = if taken_up { prepared::read(out, case, stride)? } else { None };
                 let is_kept = kept.is_some();
                 let scan = match kept {
                     Some(scan) => scan,
-                    None => Scan::prepare(case.load()?, config, methods.network.stride())?,
+                    None => Scan::prepare(case.load()?, config, stride)?,
                 };
                 if scan.is_filled_to_the_rim() {
                     progress.log(&format!("{}: {}", scan.id, crate::scan::FILLED));
@@ -205,7 +206,10 @@ impl<'a> Study<'a> {
         };
         let run = RunDir::open(out, config, &inputs)?;
         run.write_json("split.json", &split)?;
-        if let Err(problem) = anew.par_iter().try_for_each(|scan| prepared::write(out, scan)) {
+        // A run that has its last model needs them no more. One after another: each takes its size in memory once more.
+        let needed = !run.has("models/sub.safetensors");
+        let mut keep = anew.iter().take_while(|_| needed);
+        if let Err(problem) = keep.try_for_each(|scan| prepared::write(out, scan, stride)) {
             progress.log(&format!(
                 "prepared scans are not kept, a run that is cut short prepares them again: {problem}"
             ));

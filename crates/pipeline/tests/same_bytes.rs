@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use scribseg_pipeline::{Config, Preset, Progress, ReproduceOptions, Silent, reproduce, verbs};
@@ -80,6 +81,20 @@ impl Progress for Killer {
     fn log(&self, _: &str) {}
 }
 
+/// Remembers what is told.
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl Progress for Log {
+    fn stage(&self, _: &str, _: &str) {}
+    fn begin(&self, _: &str, _: u64) {}
+    fn advance(&self, _: u64, _: &str) {}
+    fn end(&self) {}
+    fn log(&self, line: &str) {
+        self.0.lock().unwrap().push(line.to_owned());
+    }
+}
+
 #[test]
 fn thread_counts_and_interruptions_leave_no_trace() {
     let folder = tempfile::tempdir().unwrap();
@@ -108,6 +123,10 @@ fn thread_counts_and_interruptions_leave_no_trace() {
     }
     // What was prepared waits for the next start, and goes when the run is done.
     assert_eq!(std::fs::read_dir(out.join("prepared")).unwrap().count(), 3);
-    reproduce(&options(&cohort, out.clone()), &Silent).unwrap();
+    let log = Log::default();
+    reproduce(&options(&cohort, out.clone()), &log).unwrap();
+    let kept = "3 of 3 scans as an earlier start prepared them";
+    assert!(log.0.lock().unwrap().iter().any(|line| line == kept));
+    assert!(!out.join("prepared").exists());
     assert_same(&one, &products(&out));
 }

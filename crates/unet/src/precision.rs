@@ -6,11 +6,11 @@ use std::str::FromStr;
 /// Type of the factors of the convolutions' products. Sums, batch statistics, weights, gradients and the last layer are `f32` in both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// 24 bits.
+    /// A significand of 24 bits.
     #[default]
     F32,
-    /// 8 bits: both factors are rounded to the nearest `bf16` when they are transformed. Worth it where the processor multiplies `bf16` faster,
-    /// which none of the [`CpuPath`](crate::CpuPath)s does yet; elsewhere it is somewhat slower, with the same figures.
+    /// A significand of 8 bits: both factors are rounded to the nearest `bf16` when they are transformed. Worth it where the processor multiplies `bf16`
+    /// faster, which none of the [`CpuPath`](crate::CpuPath)s makes use of yet; elsewhere it computes the same, somewhat slower than `f32`.
     Bf16,
 }
 

@@ -261,11 +261,12 @@ fn bf16_learns_like_f32_and_gives_the_same_bytes_at_any_number_of_threads() {
 
 #[test]
 fn precisions_have_names() {
-    for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16), ("auto", Precision::auto())]
-    {
+    for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
         assert_eq!(name.parse::<Precision>().unwrap(), precision);
+        assert_eq!(precision.to_string(), name);
     }
-    assert_eq!(Precision::Bf16.to_string(), "bf16");
+    // No path multiplies bf16 faster yet.
+    assert_eq!("auto".parse::<Precision>().unwrap(), Precision::F32);
     let error = "half".parse::<Precision>().unwrap_err().to_string();
     assert!(error.contains("half") && error.contains("f32, bf16 or auto"), "{error}");
 }

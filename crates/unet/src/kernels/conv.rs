@@ -25,12 +25,16 @@ pub(crate) const TAPS: usize = 9;
 const CHUNK: usize = 32;
 /// Values of the transforms of one task, some 400 KB: most of a small second-level cache.
 const SCRATCH: usize = 100_000;
-/// Tiles of one task of the weight gradient, at least: its sums are reduced once a task.
+/// Tiles of one task of the weight gradient, at most, even if their transforms do not stay in the cache: its sums are reduced once a task.
 const GRADIENT_TILES: usize = 192;
 /// Tasks of a small weight gradient.
 const GRADIENT_TASKS: usize = 4;
-/// Values of all partial sums of a weight gradient together.
+/// Values of all partial sums of a weight gradient together, or twice its own if that is more.
 const PARTIAL_SUMS: usize = 1 << 19;
+/// Channels of the result that share the transform of the input in a weight gradient, at least.
+const GRADIENT_ROWS: usize = 64;
+/// Values of transformed kernels that a thread keeps room for.
+const KEPT: usize = 1 << 22;
 
 /// What a convolution is computed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,11 +184,12 @@ impl Grid {
         index * self.per_task..((index + 1) * self.per_task).min(self.d.n * self.rows)
     }
 
-    /// Lines for the tiles of a task: room for what a transform writes too much, and no power of 2, which would send all
+    /// Lines for the tiles of a task: whole vectors, room for what a transform writes too much, and no power of 2, which would send all
     /// components to the same places of a cache.
     fn lines(&self) -> Lines {
         let columns = (self.per_task * self.tiles).next_multiple_of(self.multiple);
-        Lines { columns, pitch: columns.next_multiple_of(LANES) + LANES }
+        let pitch = columns.next_multiple_of(2 * LANES) + 2 * LANES;
+        Lines { columns, pitch: if pitch.is_power_of_two() { pitch + 2 * LANES } else { pitch } }
     }
 
     /// Calls `f` with (image, row of tiles, first column in a line) of each row of a task.
@@ -195,10 +200,10 @@ impl Grid {
     }
 }
 
-/// The two rows of an `h` × `w` plane under a row of tiles, with the one above and the one below; empty where there is none.
-fn four_rows(plane: &[f32], w: usize, row: usize) -> [&[f32]; 4] {
+/// `N` rows of a plane with rows of `w` values, from the one before `next` on; empty where there is none.
+fn rows_from<const N: usize>(plane: &[f32], w: usize, next: usize) -> [&[f32]; N] {
     std::array::from_fn(|r| {
-        (2 * row + r).checked_sub(1).and_then(|y| plane.get(y * w..(y + 1) * w)).unwrap_or_default()
+        (next + r).checked_sub(1).and_then(|y| plane.get(y * w..(y + 1) * w)).unwrap_or_default()
     })
 }
 
@@ -212,14 +217,10 @@ fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch:
             if channel < input.up {
                 let (h, w) = (h / 2, w / 2);
                 let plane = &input.low[(image * input.up + channel) * h * w..][..h * w];
-                let rows = std::array::from_fn(|r| {
-                    let y = (row + r).checked_sub(1);
-                    y.and_then(|y| plane.get(y * w..(y + 1) * w)).unwrap_or_default()
-                });
                 winograd::upsampled_row(
                     grid.how.path,
                     grid.how.round(),
-                    rows,
+                    rows_from(plane, w, row),
                     grid.tiles,
                     scratch,
                     v,
@@ -230,7 +231,7 @@ fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch:
                 winograd::input_row(
                     grid.how.path,
                     grid.how.round(),
-                    four_rows(plane, w, row),
+                    rows_from(plane, w, 2 * row),
                     row,
                     // The rows of a task come in their order, an image after another.
                     column > 0 && row > 0,
@@ -324,7 +325,9 @@ fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, ta
     (0..grid.tasks())
         .into_par_iter()
         .for_each(|task| ROOM.with_borrow_mut(|scratch| each(grid.task(task), scratch)));
-    PACKED.set(packed);
+    if packed.len() <= KEPT {
+        PACKED.set(packed);
+    }
 }
 
 /// Transforms a row of tiles of one channel back into its place.
@@ -374,43 +377,50 @@ pub(crate) fn weight_gradient(how: How, input: Input<'_>, g: &[f32], outputs: us
     let (d, c, path) = (input.d, input.d.c, how.path);
     assert_eq!(g.len(), d.channels(outputs).len());
     assert_eq!(d_weight.len(), outputs * c * TAPS);
-    // How the sums are split depends on the shape alone.
+    // How the sums are split does not depend on the number of threads.
     let tiles = (2 * SCRATCH / (COMPONENTS * (c + outputs))).max(GRADIENT_TILES);
     let grid = Grid::new(how, d, tiles, gemm::sum_multiple(path), GRADIENT_TASKS);
     let packing = Packing::new(path, outputs, c, input.up);
     let parts = (PARTIAL_SUMS / packing.len()).clamp(2, 16).min(grid.tasks());
-    let partial: Vec<Vec<f32>> = (0..parts)
-        .into_par_iter()
-        .map(|part| {
-            let mut sums = vec![0f32; packing.len()];
+    // Which channels of the result a thread takes changes no sum: where the parts are fewer than the threads, they are shared out too.
+    let shares = rayon::current_num_threads().div_ceil(parts).min(outputs.div_ceil(GRADIENT_ROWS));
+    let rows = outputs.div_ceil(shares).next_multiple_of(packing.together);
+    let partial = (0..parts).into_par_iter().map(|part| {
+        let tasks = part * grid.tasks() / parts..(part + 1) * grid.tasks() / parts;
+        let mut sums = vec![0f32; packing.len()];
+        sums.par_chunks_mut(packing.part(rows, 0).start).enumerate().for_each(|(share, sums)| {
+            let rows = share * rows..((share + 1) * rows).min(outputs);
             ROOM.with_borrow_mut(|scratch| {
-                for task in part * grid.tasks() / parts..(part + 1) * grid.tasks() / parts {
-                    add_task(&grid, &input, (g, outputs), &grid.task(task), scratch, (&mut sums, &packing));
+                for task in tasks.clone() {
+                    let sums = (&mut *sums, &packing);
+                    add_task(&grid, &input, (g, outputs), rows.clone(), &grid.task(task), scratch, sums);
                 }
             });
-            sums
-        })
-        .collect();
+        });
+        sums
+    });
+    let partial: Vec<Vec<f32>> = partial.collect();
     packing::unpack(path, &partial, &packing, d_weight);
 }
 
-/// Adds what the tiles of a task give to the sums, the gradients of the transformed kernels.
+/// Adds what the tiles of a task give to the sums, the gradients of the transformed kernels of some rows, channels of the result.
 fn add_task(
     grid: &Grid,
     input: &Input<'_>,
     (g, outputs): (&[f32], usize),
+    rows: Range<usize>,
     task: &Range<usize>,
     scratch: &mut Scratch,
     (sums, packing): (&mut [f32], &Packing),
 ) {
     let (Dims { c, h, w, .. }, lines) = (input.d, grid.lines());
-    let [scratch, v, y] = scratch.fit(grid, COMPONENTS * c, COMPONENTS * outputs);
+    let [scratch, v, y] = scratch.fit(grid, COMPONENTS * c, COMPONENTS * rows.len());
     transform_input(grid, input, task, scratch, v);
-    for o in 0..outputs {
+    for (n, o) in rows.clone().enumerate() {
         grid.each_row(task, |image, row, column| {
             let plane = &g[(image * outputs + o) * h * w..][..h * w];
-            let [_, top, bottom, _] = four_rows(plane, w, row);
-            let y = &mut y[o * lines.pitch + column..];
+            let [_, top, bottom] = rows_from(plane, w, 2 * row);
+            let y = &mut y[n * lines.pitch + column..];
             winograd::gradient_row(
                 grid.how.path,
                 grid.how.round(),
@@ -418,7 +428,7 @@ fn add_task(
                 grid.tiles,
                 scratch,
                 y,
-                outputs * lines.pitch,
+                rows.len() * lines.pitch,
             );
         });
     }
@@ -428,8 +438,8 @@ fn add_task(
     }
     for e in 0..COMPONENTS {
         let v = &v[(e * c + packing.first_line(e)) * lines.pitch..];
-        for row in (0..outputs).step_by(packing.together) {
-            let y = &y[(e * outputs + row) * lines.pitch..];
+        for row in (0..rows.len()).step_by(packing.together) {
+            let y = &y[(e * rows.len() + row) * lines.pitch..];
             gemm::gram(grid.how.path, y, v, lines, &mut sums[packing.part(row, e)]);
         }
     }

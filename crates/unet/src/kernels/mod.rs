@@ -1,8 +1,8 @@
 //! The arithmetic on plain slices: `[image, channel, y, x]`, C order, `f32`.
 //!
 //! Every function takes the [`CpuPath`](crate::CpuPath) to use. Slices must have the lengths that the shape implies; the callers in
-//! [`ops`](crate::ops) have checked shapes, so a wrong length is a bug of this crate and asserted. Work is always
-//! split by the shape alone and partial sums are added in index order, so the result does not depend on the number
+//! [`ops`](crate::ops) have checked shapes, so a wrong length is a bug of this crate and asserted. Sums are
+//! split by the shape and the path alone and partial sums are added in index order, so the result does not depend on the number
 //! of threads.
 
 pub(crate) mod conv;

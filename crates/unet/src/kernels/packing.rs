@@ -45,6 +45,12 @@ impl Packing {
         self.left_out[e]
     }
 
+    /// Of `some` lines from `line` on: how many the component leaves out, and where the next one is in a block.
+    fn place(&self, e: usize, line: usize, some: usize) -> (usize, usize) {
+        let skip = self.left_out[e].saturating_sub(line).min(some);
+        (skip, self.starts[e] + (line + skip).saturating_sub(self.left_out[e]) * self.together)
+    }
+
     /// Where the values `[line][R rows]` of component `e` are for R rows from `row` on, a multiple of R.
     pub(super) fn part(&self, row: usize, e: usize) -> std::ops::Range<usize> {
         let block = row / self.together * self.block;
@@ -83,11 +89,11 @@ pub(super) fn unpack(path: CpuPath, partial: &[Vec<f32>], packing: &Packing, d_w
 }
 
 /// Kernels handled at once: R rows of one or more lines.
-type Some = [f32; LANES];
+type Eight = [f32; LANES];
 
 /// (a, ½(a + b + c), ½(a − b + c), c)
 #[inline(always)]
-fn spread(a: Some, b: Some, c: Some) -> [Some; 4] {
+fn spread(a: Eight, b: Eight, c: Eight) -> [Eight; 4] {
     let (mut plus, mut minus) = ([0.0; LANES], [0.0; LANES]);
     for l in 0..LANES {
         let ends = a[l] + c[l];
@@ -99,7 +105,7 @@ fn spread(a: Some, b: Some, c: Some) -> [Some; 4] {
 
 /// The transpose of [`spread`].
 #[inline(always)]
-fn gather(a: Some, b: Some, c: Some, d: Some) -> [Some; 3] {
+fn gather(a: Eight, b: Eight, c: Eight, d: Eight) -> [Eight; 3] {
     let (mut first, mut second, mut third) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
     for l in 0..LANES {
         let middle = 0.5 * (b[l] + c[l]);
@@ -134,9 +140,7 @@ multiversion! {
                 let row = spread(columns[0][i], columns[1][i], columns[2][i]);
                 for (j, values) in row.iter().enumerate() {
                     let e = 4 * i + j;
-                    // The lines of these that the component has: all, but where those that it leaves out end.
-                    let skip = packing.left_out[e].saturating_sub(line).min(some);
-                    let at = packing.starts[e] + (line + skip).saturating_sub(packing.left_out[e]) * together;
+                    let (skip, at) = packing.place(e, line, some);
                     let values = &values[skip * together..some * together];
                     let block = &mut block[at..at + values.len()];
                     block.copy_from_slice(values);
@@ -159,8 +163,7 @@ multiversion! {
             let mut s = [[0f32; LANES]; COMPONENTS];
             for (e, s) in s.iter_mut().enumerate() {
                 // What the component leaves out stays zero.
-                let skip = packing.left_out[e].saturating_sub(line).min(some);
-                let at = packing.starts[e] + (line + skip).saturating_sub(packing.left_out[e]) * together;
+                let (skip, at) = packing.place(e, line, some);
                 let s = &mut s[skip * together..some * together];
                 for sums in partial {
                     let sums = &sums[start + at..][..s.len()];

@@ -146,7 +146,7 @@ fn one<L: Lanes>(a: L, b: L, d: L) -> L {
 
 lanes! {
     /// Bᵀ d B for the row of tiles `index` of a plane: `rows` are the row of pixels above the tiles, their two, and the one below. If the last call
-    /// was for the row of tiles above, with the same scratch, `follows` spares half of the work.
+    /// was for the row of tiles above in the same plane, with the same scratch, `follows` spares half of the work.
     fn input_row<L, ROUND>(
         rows: [&[f32]; 4],
         index: usize,
