@@ -65,7 +65,7 @@ unsafe fn split_some<L: Lanes>(pairs: &[f32; 2 * LANES], even: *mut f32, odd: *m
 }
 
 /// Values at even and at odd columns of a row of at most 2 · `tiles` values, with zeros from where it ends to a tile after the last. A row that is outside the
-/// image is empty. Both results have a [`line`]'s room but for one value.
+/// image is empty. Both results have a [`line()`]'s room but for one value.
 #[inline(always)]
 fn split<L: Lanes>(row: &[f32], tiles: usize, even: &mut [f32], odd: &mut [f32]) {
     assert!(row.len() <= 2 * tiles && even.len() >= line(tiles) - 1 && odd.len() >= line(tiles) - 1);
