@@ -182,7 +182,9 @@ impl UNet {
             head: (copy(&self.pool, &self.head.0)?, copy(&self.pool, &self.head.1)?),
         };
         let forward = ops::with_values(x, |images| {
-            Ok(engine::forward(&self.config, self.how, &self.pool, weights, images, d, keep))
+            Ok(engine::on_a_worker(|| {
+                engine::forward(&self.config, self.how, &self.pool, weights, images, d, keep)
+            }))
         })?;
         if train {
             for (layer, (moments, count)) in layers().zip(&forward.moments) {

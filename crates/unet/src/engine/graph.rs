@@ -4,7 +4,7 @@
 //! of them: each link takes one parameter and an otherwise useless single value, the last value enters the network's own node. Going back, candle
 //! reaches that node first; it computes every gradient and leaves them for the links to hand out.
 
-use super::{Forward, Record};
+use super::{Forward, Record, on_a_worker};
 use crate::Result;
 use crate::init::lock;
 use crate::ops::with_values;
@@ -105,7 +105,9 @@ impl CustomOp2 for Network {
         _: &Tensor,
         g: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradients = with_values(g, |g| Ok(self.shared.record.backward(g, images.track_op())))?;
+        let want_images = images.track_op();
+        let record = &self.shared.record;
+        let gradients = with_values(g, |g| Ok(on_a_worker(|| record.backward(g, want_images))))?;
         *lock(&self.shared.gradients) = gradients.parameters.into_iter().map(Some).collect();
         let d_images = match gradients.input {
             Some(values) => Some(Tensor::from_vec(values, images.shape(), &Device::Cpu)?),

@@ -88,25 +88,13 @@ pub(crate) struct Forward {
     pub(crate) record: Option<Record>,
 }
 
-/// Runs the network on images of the shape `d`.
-pub(crate) fn forward(
-    config: &Config,
-    how: How,
-    pool: &Arc<Pool>,
-    weights: Weights,
-    images: &[f32],
-    d: Dims,
-    keep: bool,
-) -> Forward {
-    on_a_worker(|| run(config, how, pool, weights, images, d, keep))
-}
-
-/// Runs `f` on one of the threads that share the parallel loops in it: from outside, each loop would wake a worker up and wait for it.
-fn on_a_worker<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+/// Runs `f`, a pass, on one of the threads that share the parallel loops in it: from outside, each loop would wake a worker up and wait for it.
+pub(crate) fn on_a_worker<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| f())
 }
 
-fn run(
+/// Runs the network on images of the shape `d`.
+pub(crate) fn forward(
     config: &Config,
     how: How,
     pool: &Arc<Pool>,
@@ -193,10 +181,6 @@ impl Pass<'_> {
 impl Record {
     /// Gradients from `d_logits`, the gradient of the logits.
     pub(crate) fn backward(&self, d_logits: &[f32], want_input: bool) -> Gradients {
-        on_a_worker(|| self.run_back(d_logits, want_input))
-    }
-
-    fn run_back(&self, d_logits: &[f32], want_input: bool) -> Gradients {
         let (path, depth) = (self.how.path, self.config.depth);
         let (last, d) = (&self.last.0, self.last.1);
         let classes = self.config.out_channels;

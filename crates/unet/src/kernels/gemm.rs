@@ -1,7 +1,7 @@
 //! The two matrix products of the convolution, on each path.
 //!
 //! `V` and `Y` are *lines* of [`pitch`](Lines::pitch) values of which the first [`columns`](Lines::columns) count. Sums run over
-//! lines, or over columns, in an order that depends on the shape alone.
+//! lines, or over columns, in an order that depends on the path and the shape alone.
 
 use crate::CpuPath;
 
