@@ -18,6 +18,9 @@ pub(crate) struct Arguments {
     /// The rows of Table 1 to run, as in `SC,2:KM`; all ten without it
     #[arg(long, value_name = "ROWS", value_delimiter = ',', num_args = 1..)]
     rows: Vec<String>,
+    /// Rows that train at once [default: as many as keep the threads busy, 4 at most]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
     /// The run directory; without it `runs/<preset>`
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -60,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The arguments of the binary's verb.
 fn verb(arguments: &Arguments) -> Vec<String> {
-    let Arguments { preset, cohort, rows, out, device, threads, precision, set, json } = arguments;
+    let Arguments { preset, cohort, rows, jobs, out, device, threads, precision, set, json } = arguments;
     let out = out.clone().unwrap_or_else(|| ["runs", preset].iter().collect());
     let mut words = vec!["reproduce".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
@@ -72,6 +75,9 @@ fn verb(arguments: &Arguments) -> Vec<String> {
     }
     if !rows.is_empty() {
         option("--rows", rows.join(","));
+    }
+    if let Some(jobs) = jobs {
+        option("--jobs", jobs.to_string());
     }
     if let Some(threads) = threads {
         option("--threads", threads.to_string());
@@ -107,9 +113,9 @@ mod tests {
         assert_eq!(words("x"), "reproduce --preset phantom --out runs/phantom --device auto");
         assert_eq!(
             words(
-                "x --preset smoke --cohort c --rows SC,2:KM --rows Full --out o --device cpu --threads 2 --precision bf16 --set a.b=1 --set c=2 --json"
+                "x --preset smoke --cohort c --rows SC,2:KM --rows Full --jobs 3 --out o --device cpu --threads 2 --precision bf16 --set a.b=1 --set c=2 --json"
             ),
-            "reproduce --preset smoke --out o --device cpu --cohort c --rows SC,2:KM,Full --threads 2 --precision bf16 --set a.b=1 --set c=2 --json"
+            "reproduce --preset smoke --out o --device cpu --cohort c --rows SC,2:KM,Full --jobs 3 --threads 2 --precision bf16 --set a.b=1 --set c=2 --json"
         );
     }
 }

@@ -284,6 +284,9 @@ pub(crate) struct Reproduce {
     /// The rows to run, as in `SC,2:KM` [default: all ten]
     #[arg(long, value_name = "ROWS", value_delimiter = ',', num_args = 1..)]
     pub(crate) rows: Vec<String>,
+    /// Rows that train at once, each on its share of the threads [default: as many as keep the threads busy, 4 at most]
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub(crate) jobs: Option<usize>,
     /// The run directory; without it `runs/<preset>`
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

@@ -50,6 +50,14 @@ pub enum Error {
         /// The learning rate in force.
         learning_rate: f64,
     },
+    /// Training was asked to end before it was done.
+    #[error("stage `{stage}` was stopped at iteration {iteration}; the same command takes it up there")]
+    Stopped {
+        /// The training stage.
+        stage: String,
+        /// Iterations that are done.
+        iteration: usize,
+    },
     /// A scan that one of the steps refuses.
     #[error("case {id}: {problem}")]
     Case {

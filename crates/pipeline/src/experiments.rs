@@ -1,28 +1,20 @@
 //! The ten rows of Table 1 over one cohort; rows share what they have in common.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
 
 use candle_core::Device;
-use candle_nn::VarMap;
 use ndarray::{Array2, Array3, Axis};
-use rayon::prelude::*;
-use scribseg_metrics::{CaseMetrics, EmptyPolicy, Evaluation, RegionSummary};
+use scribseg_metrics::{CaseMetrics, EmptyPolicy, Evaluation};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::Supervision;
 use crate::config::{Config, Preset};
 use crate::error::{Error, Result};
 use crate::methods::Methods;
 use crate::progress::Progress;
+use crate::rows;
 use crate::run::RunDir;
 use crate::scan::Scan;
-use crate::segment::{classes, merge};
-use crate::study::{Part, Scribbles, Study};
-use crate::supervision as labels;
-use crate::train::Start;
+use crate::study::{Scribbles, Study};
 
 /// A row of Table 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,8 +70,8 @@ pub struct Row {
     /// Enhancing tumour, phase 2.
     #[serde(rename = "ET", skip_serializing_if = "Option::is_none", default)]
     pub et: Option<RegionFigures>,
-    /// Wall-clock seconds of the stages this row added, in the process that finished them; null where
-    /// `evaluate.seconds` is false.
+    /// Wall-clock seconds that training took of the stages this row adds to other rows, each in the process that finished it and with what
+    /// trained beside it; null where `evaluate.seconds` is false.
     pub seconds: Option<f64>,
 }
 
@@ -118,6 +110,8 @@ pub struct ReproduceOptions {
     pub cohort: Option<PathBuf>,
     /// Methods or `phase:method` to run; empty: all ten.
     pub rows: Vec<String>,
+    /// Rows that train at once, each on its share of the threads; without it, as many as keep the threads busy.
+    pub jobs: Option<usize>,
     /// The run directory.
     pub out: PathBuf,
     /// Where tensors live.
@@ -161,7 +155,7 @@ pub fn parse_rows(words: &[String]) -> Result<Vec<RowId>> {
 /// # Errors
 /// What the cohort, the configuration, the disk or the training refuse.
 pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<Reproduced> {
-    let ReproduceOptions { preset, config, cohort, rows, out, device } = options;
+    let ReproduceOptions { preset, config, cohort, rows, jobs, out, device } = options;
     config.validate()?;
     let rows = parse_rows(rows)?;
     let (cohort, name) = match cohort {
@@ -206,16 +200,9 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
     let methods = Methods::paper(config);
     let study = Study::open(out, &cohort, &Scribbles::Simulated, None, config, &methods, device, progress)?;
     let run = &study.run;
-    let mut table = Experiments { study: &study, seconds: BTreeMap::new(), weights: BTreeMap::new() };
-    table.prepare()?;
-    let mut found = Vec::new();
-    let mut evaluation = None;
-    for row in &rows {
-        let (figures, full) = table.row(*row)?;
-        progress.log(&format!("phase {} {:<11} {}", row.phase, row.method, in_words(&figures)));
-        found.push(figures);
-        evaluation = Some(full);
-    }
+    let measured = rows::run(&study, &rows, *jobs)?;
+    let evaluation = measured.last().map(|(_, evaluation)| evaluation.clone());
+    let mut found: Vec<Row> = measured.into_iter().map(|(row, _)| row).collect();
     // Rows of an earlier call with other `--rows` stay: same configuration, same inputs.
     let earlier: Option<Table1> =
         if run.has("table1.json") { Some(run.read_json("table1.json")?) } else { None };
@@ -239,244 +226,52 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
         run.write_json("metrics.json", &evaluation)?;
         run.write("metrics.csv", evaluation.to_csv().as_bytes())?;
     }
-    let figure = |phase| table.figure(there.iter().copied().filter(|r| r.phase == phase).collect());
-    let (figure2, figure3) = (figure(1)?, figure(2)?);
+    let (first, second): (Vec<RowId>, Vec<RowId>) = there.iter().partition(|row| row.phase == 1);
+    let (figure2, figure3) = (figure(&study, &first)?, figure(&study, &second)?);
     study.close();
     Ok(Reproduced { figure2, figure3, table: table1, evaluation })
-}
-
-/// `WT 0.8760  TC 0.7012  ET 0.6533`: the figures of a row on one line.
-fn in_words(row: &Row) -> String {
-    let regions = [("WT", Some(row.wt)), ("TC", row.tc), ("ET", row.et)];
-    let words = regions.into_iter().filter_map(|(name, figures)| {
-        let dice = figures?.dice.map_or_else(|| "undefined".to_owned(), |d| format!("{d:.4}"));
-        Some(format!("{name} {dice}"))
-    });
-    words.collect::<Vec<_>>().join("  ")
 }
 
 fn folder_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
-struct Experiments<'a> {
-    study: &'a Study<'a>,
-    seconds: BTreeMap<String, f64>,
-    weights: BTreeMap<&'static str, Arc<VarMap>>,
-}
-
-impl Experiments<'_> {
-    /// The weak labels that the rows of phase 1 share.
-    fn prepare(&mut self) -> Result<()> {
-        if self.study.run.has("timings.json") {
-            self.seconds = self.study.run.read_json("timings.json")?;
-        }
-        let scribbles = self.scribbles()?;
-        self.study.weak_masks(&scribbles)?;
-        Ok(())
+/// The slice with the largest reference of each of the first four held-out scans.
+fn figure(study: &Study<'_>, rows: &[RowId]) -> Result<Vec<FigureCase>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
     }
-
-    fn scribbles(&self) -> Result<Vec<Array3<u8>>> {
-        self.study.scribbles()
-    }
-
-    /// The weights of a stage, training it and what it starts from if need be.
-    fn weights(&mut self, stage: &'static str) -> Result<Arc<VarMap>> {
-        if let Some(weights) = self.weights.get(stage) {
-            return Ok(weights.clone());
-        }
-        let start = match stage {
-            "wt-full" | "wt-sc" | "wt-sc-gc" => None,
-            "wt-sc-crf" => Some(self.weights("wt-sc")?),
-            "wt" => Some(self.weights("wt-sc-gc")?),
-            "sub-full" => Some(self.weights("wt-full")?),
-            "sub-truesc" | "sub-km" | "sub-km-sc" => Some(self.weights("wt")?),
-            "sub-truesc-crf" => Some(self.weights("sub-truesc")?),
-            "sub" => Some(self.weights("sub-km-sc")?),
-            other => return Err(Error::Config(format!("stage `{other}` does not exist"))),
-        };
-        let outputs = if stage.starts_with("sub") { 4 } else { 2 };
-        let part = match stage {
-            "wt-full" | "sub-full" => Part::Full,
-            "wt" | "sub" | "wt-sc-crf" | "sub-truesc-crf" => Part::Crf,
-            _ => Part::Supervised,
-        };
-        let begun = Instant::now();
-        let was_there = self.study.run.has(&format!("models/{stage}.safetensors"));
-        let supervision =
-            if was_there { Supervision { strong: vec![], weak: vec![] } } else { self.supervision(stage)? };
-        let weights = {
-            let start = match &start {
-                None => Start::Random,
-                Some(w) if outputs == 4 && part != Part::Crf => Start::NewHead(w),
-                Some(w) => Start::From(w),
-            };
-            Arc::new(self.study.train(stage, outputs, start, &supervision, part)?)
-        };
-        if !was_there {
-            self.seconds.insert(stage.to_owned(), begun.elapsed().as_secs_f64());
-            self.study.run.write_json("timings.json", &self.seconds)?;
-        }
-        self.weights.insert(stage, weights.clone());
-        Ok(weights)
-    }
-
-    fn supervision(&mut self, stage: &str) -> Result<Supervision> {
-        let study = self.study;
-        let dense = |masks: Vec<Array3<u8>>| Supervision {
-            weak: masks.iter().map(labels::nothing).collect(),
-            strong: (masks.iter().zip(&study.train))
-                .map(|(m, s)| labels::inside_brain(m, &s.brain))
-                .collect(),
-        };
-        match stage {
-            "wt-full" => Ok(dense(study.references()?.iter().map(labels::full_tumour).collect())),
-            "sub-full" => Ok(dense(study.references()?)),
-            "wt-sc" | "wt-sc-crf" => Ok(Study::tumour_supervision(&self.scribbles()?, None)),
-            "wt-sc-gc" | "wt" => {
-                let scribbles = self.scribbles()?;
-                let weak = study.weak_masks(&scribbles)?;
-                Ok(Study::tumour_supervision(&scribbles, Some(&weak)))
-            }
-            "sub-truesc" | "sub-truesc-crf" => {
-                let (scribbles, truth) = (self.scribbles()?, study.references()?);
-                let weak = study.weak_masks(&scribbles)?;
-                let mut out = study.substructure_supervision(&truth, &scribbles, &weak)?;
-                out.weak = (truth.iter().zip(&weak).zip(&out.strong))
-                    .map(|((m, g), s)| labels::background_only(m, g, s))
-                    .collect();
-                Ok(out)
-            }
-            _ => {
-                let tumour = self.weights("wt")?;
-                let scribbles = self.scribbles()?;
-                let weak = study.weak_masks(&scribbles)?;
-                let tumours = study.tumour_masks(&tumour, &scribbles, &weak)?;
-                let masks = study.substructures(&tumours)?;
-                if stage == "sub-km" {
-                    return Ok(dense(masks));
-                }
-                study.substructure_supervision(&masks, &scribbles, &weak)
-            }
-        }
-    }
-
-    fn folder(row: RowId) -> String {
-        format!("predictions/{}", row.stage)
-    }
-
-    /// Trains a row, predicts the held-out scans and measures them.
-    fn row(&mut self, row: RowId) -> Result<(Row, Evaluation)> {
-        let weights = self.weights(row.stage)?;
-        let tumour = match (row.phase, row.method) {
-            (1, _) => None,
-            (_, "Full") => Some(self.weights("wt-full")?),
-            _ => Some(self.weights("wt")?),
-        };
-        let study = self.study;
-        let Study { methods, device, ref run, .. } = *study;
-        study.progress.begin(&format!("predict {}", row.stage), study.test.len() as u64);
-        let done = std::sync::atomic::AtomicU64::new(0);
-        let policy = policy(study.config);
-        let measured: Vec<(CaseMetrics, CaseMetrics)> = study
-            .test
-            .par_iter()
-            .map(|scan| {
-                let own = classes(
-                    &*methods.network.load(if row.phase == 1 { 2 } else { 4 }, &weights, device)?,
-                    scan,
-                    device,
-                )?;
-                let merged = match &tumour {
-                    None => own.mapv(|v| v * 2),
-                    Some(t) => {
-                        let wt = classes(&*methods.network.load(2, t, device)?, scan, device)?;
-                        merge(&wt.mapv(|v| v != 0), &own)
-                    }
-                };
-                let path = run.path(&format!("{}/{}_seg.nii.gz", Self::folder(row), scan.id));
-                run.make_parent(&path)?;
-                let whole = scan.uncrop(merged.view(), 0);
-                let coded = study.scheme.from_internal(whole.view())?;
-                scribseg_io::write_labels(&path, coded.view(), &scan.geometry)?;
-                let own = measure(scan, &scan.uncrop(own.view(), 0))?;
-                let merged = measure(scan, &whole)?;
-                study.progress.advance(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, &scan.id);
-                Ok((own, merged))
-            })
-            .collect::<Result<_>>()?;
-        study.progress.end();
-        let (own, merged): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
-        let scheme = study.scheme.describe();
-        let own = scribseg_metrics::summarise(&own, policy, &scheme);
-        let merged = scribseg_metrics::summarise(&merged, policy, &scheme);
-        let seconds = self.seconds.get(row.stage).copied().filter(|_| study.config.evaluate.seconds);
-        let figures = if row.phase == 1 {
-            let wt = &merged.regions.wt;
-            Row {
-                phase: 1,
-                method: row.method.to_owned(),
-                wt: RegionFigures { dice: wt.dice.mean, recall: wt.recall, precision: wt.precision },
-                tc: None,
-                et: None,
-                seconds,
-            }
-        } else {
-            let only = |region: &RegionSummary| RegionFigures {
-                dice: region.dice.mean,
-                recall: None,
-                precision: None,
-            };
-            Row {
-                phase: 2,
-                method: row.method.to_owned(),
-                wt: only(&own.regions.wt),
-                tc: Some(only(&merged.regions.tc)),
-                et: Some(only(&merged.regions.et)),
-                seconds,
-            }
-        };
-        Ok((figures, merged))
-    }
-
-    /// The slice with the largest reference of each of the first four held-out scans.
-    fn figure(&self, rows: Vec<RowId>) -> Result<Vec<FigureCase>> {
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        let study = self.study;
-        let channel = if rows[0].phase == 1 { 3 } else { 1 };
-        study
-            .test
-            .iter()
-            .take(4)
-            .map(|scan| {
-                let reference = scan.reference_crop()?;
-                let slice = (0..reference.dim().0)
-                    .max_by_key(|&z| reference.index_axis(Axis(0), z).iter().filter(|&&v| v != 0).count())
-                    .unwrap_or(0);
-                let panels = rows
-                    .iter()
-                    .map(|row| {
-                        let path = study.run.path(&format!("{}/{}_seg.nii.gz", Self::folder(*row), scan.id));
-                        let whole = scribseg_io::read_segmentation(&path, &scan.geometry, study.scheme)?;
-                        let figures = measure(scan, &whole)?;
-                        let region = if row.phase == 1 { &figures.wt } else { &figures.tc };
-                        let dice = region.confusion.dice().unwrap_or(f64::NAN);
-                        let cut = scan.crop(whole.view(), 0).index_axis(Axis(0), slice).to_owned();
-                        Ok((row.method.to_owned(), cut, dice))
-                    })
-                    .collect::<Result<_>>()?;
-                Ok(FigureCase {
-                    id: scan.id.clone(),
-                    slice,
-                    image: scan.image.slice(ndarray::s![channel, slice, .., ..]).to_owned(),
-                    reference: reference.index_axis(Axis(0), slice).to_owned(),
-                    panels,
+    let channel = if rows[0].phase == 1 { 3 } else { 1 };
+    study
+        .test
+        .iter()
+        .take(4)
+        .map(|scan| {
+            let reference = scan.reference_crop()?;
+            let slice = (0..reference.dim().0)
+                .max_by_key(|&z| reference.index_axis(Axis(0), z).iter().filter(|&&v| v != 0).count())
+                .unwrap_or(0);
+            let panels = rows
+                .iter()
+                .map(|row| {
+                    let path = study.run.path(&format!("{}/{}_seg.nii.gz", rows::folder(*row), scan.id));
+                    let whole = scribseg_io::read_segmentation(&path, &scan.geometry, study.scheme)?;
+                    let figures = measure(scan, &whole)?;
+                    let region = if row.phase == 1 { &figures.wt } else { &figures.tc };
+                    let dice = region.confusion.dice().unwrap_or(f64::NAN);
+                    let cut = scan.crop(whole.view(), 0).index_axis(Axis(0), slice).to_owned();
+                    Ok((row.method.to_owned(), cut, dice))
                 })
+                .collect::<Result<_>>()?;
+            Ok(FigureCase {
+                id: scan.id.clone(),
+                slice,
+                image: scan.image.slice(ndarray::s![channel, slice, .., ..]).to_owned(),
+                reference: reference.index_axis(Axis(0), slice).to_owned(),
+                panels,
             })
-            .collect()
-    }
+        })
+        .collect()
 }
 
 /// The figures of one scan on its whole grid.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use ndarray::{Array3, ArrayView3};
@@ -60,6 +61,37 @@ pub trait Segmenter {
     /// # Errors
     /// When shapes do not fit.
     fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor>;
+    /// A training pass: logits with the batch's statistics, and the way back from a loss.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    fn pass(&self, images: &Tensor) -> Result<Box<dyn Pass>> {
+        Ok(Box::new(Recorded(self.logits(images, true)?)))
+    }
+}
+
+/// A training pass of a [`Segmenter`].
+pub trait Pass {
+    /// Logits `[B, K, H, W]`.
+    fn logits(&self) -> &Tensor;
+    /// The gradients of a loss over the logits by the network's variables.
+    ///
+    /// # Errors
+    /// When the loss does not depend on the logits.
+    fn gradients(&self, loss: &Tensor) -> Result<GradStore>;
+}
+
+/// A pass that candle has a record of.
+struct Recorded(Tensor);
+
+impl Pass for Recorded {
+    fn logits(&self) -> &Tensor {
+        &self.0
+    }
+
+    fn gradients(&self, loss: &Tensor) -> Result<GradStore> {
+        Ok(loss.backward()?)
+    }
 }
 
 /// Makes networks.
@@ -204,6 +236,21 @@ struct Net(scribseg_unet::UNet);
 impl Segmenter for Net {
     fn logits(&self, images: &Tensor, train: bool) -> Result<Tensor> {
         self.0.forward(images, train).map_err(|e| Error::Network(e.to_string()))
+    }
+
+    fn pass(&self, images: &Tensor) -> Result<Box<dyn Pass>> {
+        let pass = self.0.pass(images).map_err(|e| Error::Network(e.to_string()))?;
+        Ok(Box::new(pass))
+    }
+}
+
+impl Pass for scribseg_unet::Pass {
+    fn logits(&self) -> &Tensor {
+        self.logits()
+    }
+
+    fn gradients(&self, loss: &Tensor) -> Result<GradStore> {
+        self.backward(loss).map_err(|e| Error::Network(e.to_string()))
     }
 }
 

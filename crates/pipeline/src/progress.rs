@@ -14,6 +14,10 @@ pub trait Progress: Sync {
     fn end(&self);
     /// One line worth keeping.
     fn log(&self, line: &str);
+    /// Whether the work should end soon: training then leaves a checkpoint and gives [`Error::Stopped`](crate::Error::Stopped).
+    fn stopped(&self) -> bool {
+        false
+    }
 }
 
 /// Says nothing.

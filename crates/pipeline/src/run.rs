@@ -12,6 +12,7 @@ const CONFIG: &str = "config.toml";
 const INPUTS: &str = "inputs.json";
 
 /// A folder that belongs to one configuration and one set of inputs.
+#[derive(Clone)]
 pub struct RunDir {
     root: PathBuf,
 }

@@ -70,7 +70,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn iterations(self, phase: &Phase) -> usize {
+    pub(crate) fn iterations(self, phase: &Phase) -> usize {
         match self {
             Part::Supervised => phase.iterations,
             Part::Crf => phase.crf_iterations,
@@ -97,7 +97,7 @@ pub(crate) struct Study<'a> {
     pub(crate) test: Vec<Arc<Scan>>,
     pub(crate) presence: Vec<Presence>,
     /// The user's scribbles on the training scans' crops; without them they are simulated.
-    given: Option<Vec<Array3<u8>>>,
+    given: Option<Arc<Vec<Array3<u8>>>>,
 }
 
 impl<'a> Study<'a> {
@@ -225,8 +225,24 @@ impl<'a> Study<'a> {
             train,
             test,
             presence,
-            given,
+            given: given.map(Arc::new),
         })
+    }
+
+    /// The same, telling somebody else where it is.
+    pub(crate) fn reporting_to<'b>(&self, progress: &'b dyn Progress) -> Study<'b>
+    where
+        'a: 'b,
+    {
+        Study {
+            run: self.run.clone(),
+            progress,
+            train: self.train.clone(),
+            test: self.test.clone(),
+            presence: self.presence.clone(),
+            given: self.given.clone(),
+            ..*self
+        }
     }
 
     /// The run is done: what only a further start would need goes.

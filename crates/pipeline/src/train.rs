@@ -154,13 +154,14 @@ impl Trainer<'_> {
             let slices = sampler.batch(self.config.seed, purpose, iteration);
             let roi = stage.crf_channels.is_some() && self.config.crf.roi == "brain";
             let batch = Batch::gather(self.scans, stage.supervision, &slices, roi, self.device)?;
-            let logits = network.logits(&batch.images, true)?;
-            let supervised = partial_cross_entropy(&logits, &batch.strong, &batch.weak, stage.phase.lambda)
+            let pass = network.pass(&batch.images)?;
+            let logits = pass.logits();
+            let supervised = partial_cross_entropy(logits, &batch.strong, &batch.weak, stage.phase.lambda)
                 .map_err(|e| Error::Network(e.to_string()))?;
             let value = supervised.to_scalar::<f32>()?;
             let (mut loss, mut overlap, mut pairwise) = (supervised, 0.0, 0.0);
             if stage.dice > 0.0 {
-                let dice = softmax(&logits)
+                let dice = softmax(logits)
                     .and_then(|y| soft_dice(&y, &batch.strong))
                     .map_err(|e| Error::Network(e.to_string()))?;
                 let dice = (dice * stage.dice)?;
@@ -168,7 +169,7 @@ impl Trainer<'_> {
                 loss = (loss + dice)?;
             }
             if let Some((kernels, weight)) = kernels.batch(&slices)? {
-                let y = softmax(&logits).map_err(|e| Error::Network(e.to_string()))?;
+                let y = softmax(logits).map_err(|e| Error::Network(e.to_string()))?;
                 let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
                 let crf = (crf * weight)?;
                 pairwise = crf.to_scalar::<f32>()?;
@@ -182,7 +183,7 @@ impl Trainer<'_> {
                     learning_rate: rate,
                 });
             }
-            let gradients = loss.backward()?;
+            let gradients = pass.gradients(&loss)?;
             optimizer.step(&gradients, rate).map_err(|e| Error::Network(e.to_string()))?;
             sums[0] += f64::from(value);
             sums[1] += f64::from(overlap);
@@ -198,8 +199,12 @@ impl Trainer<'_> {
                 sums = [0.0; 3];
             }
             self.progress.advance(done as u64, &format!("loss {:.4} crf {pairwise:.4}", value + overlap));
-            if done % self.config.train.checkpoint_every == 0 && done < iterations {
+            let stopped = self.progress.stopped();
+            if (stopped || done % self.config.train.checkpoint_every == 0) && done < iterations {
                 self.save(stage.name, &checkpoint, &weights, &optimizer, done, sums, &curves)?;
+                if stopped {
+                    return Err(Error::Stopped { stage: stage.name.to_owned(), iteration: done });
+                }
             }
         }
         self.progress.end();

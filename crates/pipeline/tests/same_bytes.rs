@@ -36,6 +36,7 @@ fn options(cohort: &Path, out: PathBuf) -> ReproduceOptions {
         config: config(),
         cohort: Some(cohort.to_owned()),
         rows: vec![],
+        jobs: None,
         out,
         device: candle_core::Device::Cpu,
     }

@@ -134,9 +134,9 @@ fn case(width: usize, batch: usize, side: usize, quick: bool, pytorch: bool) {
     let (scribble, weak) = (labels(0.02), labels(0.9));
 
     let mut ours_step = || {
-        let logits = ours.forward(&x, true).unwrap();
-        let loss = partial_cross_entropy(&logits, &scribble, &weak, 0.8).unwrap();
-        sgd.step(&loss.backward().unwrap(), 0.01).unwrap();
+        let pass = ours.pass(&x).unwrap();
+        let loss = partial_cross_entropy(pass.logits(), &scribble, &weak, 0.8).unwrap();
+        sgd.step(&pass.backward(&loss).unwrap(), 0.01).unwrap();
     };
     let mut stock_step = || {
         let logits = stock.forward(&x, true).unwrap();

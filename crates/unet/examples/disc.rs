@@ -30,11 +30,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let scribble = Tensor::from_vec(labels, (4, SIDE, SIDE), &device)?;
     let nothing = Tensor::full(255u8, (4, SIDE, SIDE), &device)?;
     for step in 0..60 {
-        let loss = partial_cross_entropy(&net.forward(&images, true)?, &scribble, &nothing, 0.8)?;
+        let pass = net.pass(&images)?;
+        let loss = partial_cross_entropy(pass.logits(), &scribble, &nothing, 0.8)?;
         if step % 10 == 0 {
             println!("step {step}: loss {:.4}", loss.to_scalar::<f32>()?);
         }
-        sgd.step(&loss.backward()?, 0.05)?;
+        sgd.step(&pass.backward(&loss)?, 0.05)?;
     }
     let found: Vec<u32> = net.forward(&images, false)?.argmax(1)?.flatten_all()?.to_vec1()?;
     let right = (0..pixels).filter(|&i| (found[i] == 1) == inside(at(i).0, at(i).1)).count();

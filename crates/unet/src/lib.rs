@@ -39,8 +39,9 @@
 //! let mut optimiser = Sgd::new(&variables, MOMENTUM, 0.0)?;
 //! let schedule = LinearSchedule::paper(10);
 //! for iteration in 0..10 {
-//!     let loss = partial_cross_entropy(&network.forward(&images, true)?, &scribble, &weak, 0.8)?;
-//!     optimiser.step(&loss.backward()?, schedule.rate(iteration))?;
+//!     let pass = network.pass(&images)?;
+//!     let loss = partial_cross_entropy(pass.logits(), &scribble, &weak, 0.8)?;
+//!     optimiser.step(&pass.backward(&loss)?, schedule.rate(iteration))?;
 //! }
 //! assert_eq!(network.predict(&images)?.dims(), [1, 16, 16]);
 //! # Ok(())
@@ -77,4 +78,4 @@ pub use loss::{UNKNOWN, partial_cross_entropy};
 pub use ops::softmax;
 pub use optim::{LinearSchedule, MOMENTUM, Sgd};
 pub use precision::Precision;
-pub use unet::{RUNNING_MOMENTUM, UNet};
+pub use unet::{Pass, RUNNING_MOMENTUM, UNet};

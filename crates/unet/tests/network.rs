@@ -383,3 +383,30 @@ fn what_does_not_fit_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_pass_gives_the_bits_of_candles_own_record() {
+    let (map, other) = (variables(&CONFIG, 7), variables(&CONFIG, 7));
+    let x = tensor(&mut generator(8), &[2, 2, 8, 12]);
+    let scribble = Tensor::from_vec(labels(9, 2 * 96, 3, 0.3), (2, 8, 12), &Device::Cpu).unwrap();
+    let weak = Tensor::from_vec(labels(10, 2 * 96, 3, 0.8), (2, 8, 12), &Device::Cpu).unwrap();
+    let loss = |logits: &Tensor| partial_cross_entropy(logits, &scribble, &weak, 0.8).unwrap();
+    let network = load(&CONFIG, &map);
+    let pass = network.pass(&x).unwrap();
+    let found = pass.backward(&loss(pass.logits())).unwrap();
+    let logits = load(&CONFIG, &other).forward(&x, true).unwrap();
+    assert_eq!(bits(pass.logits()), bits(&logits));
+    let expected = loss(&logits).backward().unwrap();
+    for parameter in CONFIG.parameters() {
+        let (mine, theirs) = (get(&map, &parameter.name), get(&other, &parameter.name));
+        // Running statistics, too, moved alike.
+        assert_eq!(bits(&mine), bits(&theirs), "{}", parameter.name);
+        match (found.get(&mine), expected.get(&theirs)) {
+            (None, None) => assert!(parameter.name.contains(".running_"), "{}", parameter.name),
+            (mine, theirs) => assert_eq!(mine.map(flat), theirs.map(flat), "{}", parameter.name),
+        }
+    }
+    let unrelated = Var::new(1f32, &Device::Cpu).unwrap();
+    let error = pass.backward(&unrelated.sqr().unwrap()).err().unwrap();
+    assert!(matches!(error, Error::Missing { .. }), "{error}");
+}

@@ -35,14 +35,14 @@ pub(crate) fn predict(arguments: &Predict, device: &Device, progress: &dyn Progr
 }
 
 pub(crate) fn reproduce(arguments: Reproduce, device: Device, progress: &dyn Progress) -> Result<Outcome> {
-    let Reproduce { preset, cohort, rows, out, set, precision, json } = arguments;
+    let Reproduce { preset, cohort, rows, jobs, out, set, precision, json } = arguments;
     let preset: scribseg_pipeline::Preset = preset.into();
     scribseg_pipeline::parse_rows(&rows).map_err(|e| Usage(e.to_string()))?;
     let mut config = Config::preset(preset)?;
     settings::set(&mut config, &set)?;
     settings::set_precision(&mut config, precision)?;
     let out = out.unwrap_or_else(|| ["runs", preset.name()].iter().collect());
-    let options = ReproduceOptions { preset, config, cohort, rows, out, device };
+    let options = ReproduceOptions { preset, config, cohort, rows, jobs, out, device };
     let found = scribseg_pipeline::reproduce(&options, progress)?;
     let table = page::table1(&found.table);
     let markdown = scribseg_report::table1_markdown(&table);

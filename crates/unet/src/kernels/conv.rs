@@ -250,6 +250,8 @@ thread_local! {
     static ROOM: RefCell<Scratch> = RefCell::default();
     /// Transformed kernels. A pass that begins while another waits finds nothing, and gets room of its own.
     static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Partial sums of weight gradients, in the same way.
+    static SUMS: Cell<Vec<Vec<f32>>> = const { Cell::new(Vec::new()) };
 }
 
 /// Room for the transforms of a task.
@@ -385,9 +387,14 @@ pub(crate) fn weight_gradient(how: How, input: Input<'_>, g: &[f32], outputs: us
     // Which channels of the result a thread takes changes no sum: where the parts are fewer than the threads, they are shared out too.
     let shares = rayon::current_num_threads().div_ceil(parts).min(outputs.div_ceil(GRADIENT_ROWS));
     let rows = outputs.div_ceil(shares).next_multiple_of(packing.together);
-    let partial = (0..parts).into_par_iter().map(|part| {
+    let mut partial = SUMS.take();
+    if partial.len() < parts {
+        partial.resize_with(parts, Vec::new);
+    }
+    partial[..parts].par_iter_mut().enumerate().for_each(|(part, sums)| {
         let tasks = part * grid.tasks() / parts..(part + 1) * grid.tasks() / parts;
-        let mut sums = vec![0f32; packing.len()];
+        sums.clear();
+        sums.resize(packing.len(), 0.0);
         sums.par_chunks_mut(packing.part(rows, 0).start).enumerate().for_each(|(share, sums)| {
             let rows = share * rows..((share + 1) * rows).min(outputs);
             ROOM.with_borrow_mut(|scratch| {
@@ -397,10 +404,11 @@ pub(crate) fn weight_gradient(how: How, input: Input<'_>, g: &[f32], outputs: us
                 }
             });
         });
-        sums
     });
-    let partial: Vec<Vec<f32>> = partial.collect();
-    packing::unpack(path, &partial, &packing, d_weight);
+    packing::unpack(path, &partial[..parts], &packing, d_weight);
+    if parts * packing.len() <= KEPT {
+        SUMS.set(partial);
+    }
 }
 
 /// Adds what the tiles of a task give to the sums, the gradients of the transformed kernels of some rows, channels of the result.
