@@ -42,7 +42,7 @@ impl CpuPath {
     }
 
     /// The fastest that this machine has, or the one that the environment variable `SCRIBSEG_CPU` names (`portable`,
-    /// `avx2`, `avx512`).
+    /// `avx2`, `avx512`; `amx` means `avx512`, for the networks' kernels know more than that).
     ///
     /// # Errors
     /// [`Error::CpuPath`] for another name, and for one that this machine has not.
@@ -55,7 +55,7 @@ impl CpuPath {
             }
             "portable" => Self::Portable,
             "avx2" => Self::Avx2,
-            "avx512" => Self::Avx512,
+            "avx512" | "amx" => Self::Avx512,
             _ => return Err(Error::CpuPath { found }),
         };
         if named.is_available() { Ok(named) } else { Err(Error::CpuPath { found }) }

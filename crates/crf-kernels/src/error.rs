@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// Instructions that do not exist or that this processor has not.
     #[error(
-        "CPU instructions: expected portable, avx2 or avx512 that this processor has, found `{found}`; unset SCRIBSEG_CPU"
+        "CPU instructions: expected portable, avx2, avx512 or amx that this processor has, found `{found}`; unset SCRIBSEG_CPU"
     )]
     CpuPath {
         /// What was asked for.

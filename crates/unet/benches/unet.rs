@@ -1,7 +1,7 @@
 //! A training step and a prediction, beside the same network written with stock candle, interleaved in one run.
 //!
 //! With `SCRIBSEG_BENCH_PEERS=1` beside PyTorch instead (`benches/peer.py`) in every setting a user would try: the fastest of
-//! those in `f32` is the peer of one case, the fastest in `bf16` that of another. One JSON line a case;
+//! those in `f32` is the peer of one case, the fastest in `bf16` that of another, where ours multiplies `bf16` too if the processor has AMX. One JSON line a case;
 //! `SCRIBSEG_BENCH_QUICK=1` for a smaller run.
 
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -10,7 +10,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use candle_nn::{BatchNorm, Conv2d, Conv2dConfig, Module, ModuleT, Optimizer, SGD, VarBuilder, VarMap};
 use rand::RngExt;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use scribseg_unet::{Config, MOMENTUM, Sgd, UNet, init, partial_cross_entropy};
+use scribseg_unet::{Config, CpuPath, MOMENTUM, Precision, Sgd, UNet, init, partial_cross_entropy};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
@@ -133,8 +133,12 @@ fn case(width: usize, batch: usize, side: usize, quick: bool, pytorch: bool) {
     };
     let (scribble, weak) = (labels(0.02), labels(0.9));
 
-    let mut ours_step = || {
-        let pass = ours.pass(&x).unwrap();
+    // Without AMX `f32` is the faster one.
+    let amx = CpuPath::detect().unwrap() == CpuPath::Amx;
+    let ours = [Precision::F32, if amx { Precision::Bf16 } else { Precision::F32 }]
+        .map(|precision| ours.clone().with_precision(precision));
+    let mut ours_step = |which: usize| {
+        let pass = ours[which].pass(&x).unwrap();
         let loss = partial_cross_entropy(pass.logits(), &scribble, &weak, 0.8).unwrap();
         sgd.step(&pass.backward(&loss).unwrap(), 0.01).unwrap();
     };
@@ -144,7 +148,7 @@ fn case(width: usize, batch: usize, side: usize, quick: bool, pytorch: bool) {
         stock_sgd.step(&loss.backward().unwrap()).unwrap();
     };
     let rounds = if quick { 2 } else { 3 };
-    let mut ours_predict = || drop(ours.predict(&x).unwrap());
+    let mut ours_predict = |which: usize| drop(ours[which].predict(&x).unwrap());
     let name = |what: &str| format!("unet/{what}/w{width}-b{batch}-{side}");
     if pytorch {
         let mut peer = PyTorch::start(&config, batch, side);
@@ -152,10 +156,10 @@ fn case(width: usize, batch: usize, side: usize, quick: bool, pytorch: bool) {
         peer.beside(&name("predict"), "predict", rounds, &mut ours_predict);
         return;
     }
-    compare(&name("train-step"), rounds, &mut ours_step, &mut stock_step);
+    compare(&name("train-step"), rounds, &mut || ours_step(0), &mut stock_step);
     let mut stock_predict =
         || drop(stock.forward(&x, false).unwrap().permute((0, 2, 3, 1)).unwrap().argmax(D::Minus1));
-    compare(&name("predict"), rounds, &mut ours_predict, &mut stock_predict);
+    compare(&name("predict"), rounds, &mut || ours_predict(0), &mut stock_predict);
 }
 
 /// Several of ours to one of the peer's, turn by turn, after one of each to warm up.
@@ -235,34 +239,43 @@ impl PyTorch {
     }
 
     /// Times `what` in every setting, turn by turn with ours, and prints a case a precision, each beside its fastest setting. Ours
-    /// is `f32` in both.
-    fn beside(&mut self, name: &str, what: &str, rounds: usize, ours: &mut dyn FnMut()) {
+    /// takes 0 for `f32` and 1 for `bf16`.
+    fn beside(&mut self, name: &str, what: &str, rounds: usize, ours: &mut dyn FnMut(usize)) {
         let mut run = |setting: &str| self.answer(&format!("{what} {setting}")).parse::<f64>().unwrap();
         // The first round compiles, the second is warm.
         let mut times = SETTINGS.map(|setting| {
             run(setting);
             vec![run(setting)]
         });
-        ours();
+        ours(0);
+        ours(1);
         let fastest = times.iter().map(|t| t[0]).fold(f64::INFINITY, f64::min);
-        let mut ours_ms = Vec::new();
+        let mut ours_ms = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
             for (setting, times) in SETTINGS.iter().zip(&mut times) {
                 if times[0] < HOPELESS * fastest {
                     times.push(run(setting));
-                    ours_ms.push(timed(&mut *ours));
+                    let precision = usize::from(setting.starts_with("bf16"));
+                    ours_ms[precision].push(timed(|| ours(precision)));
                 }
             }
         }
-        let ours_ms = median(&mut ours_ms);
         let times = times.map(|mut times| median(&mut times));
         for (setting, ms) in SETTINGS.iter().zip(&times) {
             eprintln!("{name}: {} {setting} {ms:.1} ms", self.version);
         }
-        for (precision, suffix) in [("f32", ""), ("bf16", "-bf16")] {
+        for ((precision, suffix), mut ours_ms) in [("f32", ""), ("bf16", "-bf16")].into_iter().zip(ours_ms) {
             let settings = SETTINGS.iter().zip(times).filter(|(setting, _)| setting.starts_with(precision));
             let (setting, ms) = settings.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
-            report(&format!("{name}{suffix}"), ours_ms, Some((&format!("{} {setting}", self.version), ms)));
+            // None if every setting of the precision was hopeless.
+            if ours_ms.is_empty() {
+                ours_ms.push(timed(|| ours(usize::from(precision == "bf16"))));
+            }
+            report(
+                &format!("{name}{suffix}"),
+                median(&mut ours_ms),
+                Some((&format!("{} {setting}", self.version), ms)),
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which instructions the CPU kernels use.
 
+use crate::kernels::direct;
 use crate::{Error, Result};
 use std::sync::OnceLock;
 
@@ -12,11 +13,14 @@ pub enum CpuPath {
     Avx2,
     /// AVX-512 (F, BW, DQ, VL) with fused multiply-add, found at run time.
     Avx512,
+    /// [`Avx512`](Self::Avx512), and AMX for the products of [`Precision::Bf16`](crate::Precision::Bf16), found at run time: there if processor and system have it
+    /// and a small product came out right.
+    Amx,
 }
 
 impl CpuPath {
     /// All of them, slowest first.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
@@ -32,6 +36,7 @@ impl CpuPath {
                         && is_x86_feature_detected!("avx512vl")
                         && is_x86_feature_detected!("fma")
                 }
+                Self::Amx => Self::Avx512.is_available() && direct::is_available(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -40,7 +45,7 @@ impl CpuPath {
         }
     }
 
-    /// The path named by the environment variable `SCRIBSEG_CPU` (`portable`, `avx2` or `avx512`), or the fastest one
+    /// The path named by the environment variable `SCRIBSEG_CPU` (`portable`, `avx2`, `avx512` or `amx`), or the fastest one
     /// available if it is unset or empty. Read once per process.
     ///
     /// # Errors
@@ -81,12 +86,19 @@ fn parse(
         "portable" => CpuPath::Portable,
         "avx2" => CpuPath::Avx2,
         "avx512" => CpuPath::Avx512,
-        _ => return Err((requested, "SCRIBSEG_CPU is either unset, portable, avx2 or avx512")),
+        "amx" => CpuPath::Amx,
+        _ => return Err((requested, "SCRIBSEG_CPU is either unset, portable, avx2, avx512 or amx")),
     };
     if available(named) {
         Ok(named)
     } else {
-        Err((requested, "this processor does not have it; unset SCRIBSEG_CPU"))
+        let reason = match named {
+            CpuPath::Amx => {
+                "this processor does not have it, its system does not grant it, or it gave wrong results; unset SCRIBSEG_CPU"
+            }
+            _ => "this processor does not have it; unset SCRIBSEG_CPU",
+        };
+        Err((requested, reason))
     }
 }
 
@@ -97,11 +109,19 @@ mod tests {
     #[test]
     fn names_are_strict() {
         let old = |path| path == CpuPath::Portable;
-        let usual = |path| path != CpuPath::Avx512;
-        let new = |_| true;
+        let usual = |path| path == CpuPath::Portable || path == CpuPath::Avx2;
+        let new = |path| path != CpuPath::Amx;
+        let newest = |_| true;
         assert_eq!(parse(String::new(), old), Ok(CpuPath::Portable));
         assert_eq!(parse(String::new(), usual), Ok(CpuPath::Avx2));
         assert_eq!(parse(String::new(), new), Ok(CpuPath::Avx512));
+        assert_eq!(parse(String::new(), newest), Ok(CpuPath::Amx));
+        assert_eq!(parse("avx512".into(), newest), Ok(CpuPath::Avx512));
+        assert_eq!(parse("amx".into(), newest), Ok(CpuPath::Amx));
+        assert!(
+            parse("amx".into(), new)
+                .is_err_and(|(name, reason)| name == "amx" && reason.contains("does not have it"))
+        );
         assert_eq!(parse("portable".into(), new), Ok(CpuPath::Portable));
         assert_eq!(parse("avx2".into(), new), Ok(CpuPath::Avx2));
         assert!(parse("avx2".into(), old).is_err());

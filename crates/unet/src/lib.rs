@@ -12,8 +12,8 @@
 //! - [`Sgd`] and [`LinearSchedule`] are the paper's optimiser.
 //! - [`ops`] holds the operators for networks of one's own.
 //!
-//! Three families of CPU kernels, [`CpuPath`], give the same result up to rounding, and each the same bytes at any number of
-//! threads. `SCRIBSEG_CPU=portable`, `avx2` or `avx512` forces one. [`Precision`] is what the convolutions multiply.
+//! Four families of CPU kernels, [`CpuPath`], give the same result up to rounding, and each the same bytes at any number of
+//! threads. `SCRIBSEG_CPU=portable`, `avx2`, `avx512` or `amx` forces one. [`Precision`] is what the convolutions multiply: `bf16` runs on AMX where there is some.
 //!
 //! # Example
 //!

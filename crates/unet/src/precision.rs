@@ -9,13 +9,14 @@ pub enum Precision {
     /// A significand of 24 bits.
     #[default]
     F32,
-    /// A significand of 8 bits: both factors are rounded to the nearest `bf16` when they are transformed. Worth it where the processor multiplies `bf16`
-    /// faster, which none of the [`CpuPath`](crate::CpuPath)s makes use of yet; elsewhere it computes the same, somewhat slower than `f32`.
+    /// A significand of 8 bits: both factors are rounded to the nearest `bf16`. Meant for processors that multiply `bf16` faster, which
+    /// [`CpuPath::Amx`](crate::CpuPath::Amx) makes use of: there the convolution follows its definition. On the other paths it is as in `f32`, factors are rounded when
+    /// they are transformed, and it is somewhat slower than `f32`.
     Bf16,
 }
 
 impl Precision {
-    /// The faster one on this machine.
+    /// The faster one on this machine as far as it was measured: `f32`.
     pub fn auto() -> Self {
         Self::F32
     }

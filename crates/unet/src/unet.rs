@@ -272,3 +272,97 @@ impl Pass {
         Ok(gradients)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MOMENTUM, Sgd, init, partial_cross_entropy};
+    use candle_core::{DType, Device, Var};
+    use rand::RngExt;
+    use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+    const STEPS: usize = 8;
+
+    /// Logits, losses of some steps, the first step's gradients and the last state.
+    struct Run {
+        logits: Vec<f32>,
+        losses: Vec<f32>,
+        gradients: Vec<f32>,
+        state: Vec<f32>,
+    }
+
+    fn flat(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn train(how: How, threads: usize) -> Run {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (mut rng, device) = (ChaCha8Rng::seed_from_u64(31), Device::Cpu);
+            let config = Config { in_channels: 4, out_channels: 2, width: 6, depth: 2 };
+            let map = init(&config, &mut rng, &device).unwrap();
+            let vb = VarBuilder::from_varmap(&map, DType::F32, &device);
+            let network = UNet { how, ..UNet::load(&config, vb).unwrap() };
+            let mut draw =
+                |count: usize| -> Vec<f32> { (0..count).map(|_| rng.random_range(-1.5..1.5)).collect() };
+            let x = draw(3 * 4 * 20 * 28);
+            let labels = x.chunks_exact(560).step_by(4).flatten().map(|&v| u8::from(v > 0.0)).collect();
+            let labels = Tensor::from_vec::<_, u8>(labels, (3, 20, 28), &device).unwrap();
+            let x = Tensor::from_vec(x, (3, 4, 20, 28), &device).unwrap();
+            let variables: Vec<Var> = {
+                let data = map.data().lock().unwrap();
+                config.parameters().iter().map(|p| data[&p.name].clone()).collect()
+            };
+            let all =
+                |f: &dyn Fn(&Var) -> Option<Vec<f32>>| variables.iter().filter_map(f).flatten().collect();
+            let mut sgd = Sgd::new(&map, MOMENTUM, 1e-4).unwrap();
+            let (mut logits, mut losses, mut gradients) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..STEPS {
+                let result = network.forward(&x, true).unwrap();
+                let loss = partial_cross_entropy(&result, &labels, &labels, 0.8).unwrap();
+                let grads = loss.backward().unwrap();
+                if losses.is_empty() {
+                    logits = flat(&result);
+                    gradients = all(&|v| grads.get(v.as_tensor()).map(flat));
+                }
+                losses.push(loss.to_scalar::<f32>().unwrap());
+                sgd.step(&grads, 0.05).unwrap();
+            }
+            let state: Vec<f32> = all(&|v| Some(flat(v.as_tensor())));
+            let prediction = network.predict(&x).unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
+            let state = state.into_iter().chain(prediction.into_iter().map(f32::from)).collect();
+            Run { logits, losses, gradients, state }
+        })
+    }
+
+    /// |a − b| / |b|
+    fn difference(a: &[f32], b: &[f32]) -> f64 {
+        let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+    }
+
+    #[test]
+    fn a_network_on_tiles_learns_like_one_in_f32() {
+        let path = CpuPath::detect().unwrap();
+        let tiles = How { emulated: true, ..How::new(path, Precision::Bf16) };
+        let (found, expected) = (train(tiles, 2), train(path.into(), 2));
+        let rounded = train(How::new(CpuPath::Portable, Precision::Bf16), 2);
+        assert!(found.losses[STEPS - 1] < 0.9 * found.losses[0], "{:?}", found.losses);
+        for (found, expected) in found.losses.iter().zip(&expected.losses) {
+            assert!((found - expected).abs() < 0.02 * expected, "{found} instead of {expected}");
+        }
+        // No further from f32 than rounding after the transforms is, which has larger values to round. A gradient differs by more than a logit: where rounding
+        // moves a value across zero or past its neighbour, a ReLU or a maximum takes the other side.
+        for (found, rounded, expected, most) in [
+            (&found.logits, &rounded.logits, &expected.logits, 0.03),
+            (&found.gradients, &rounded.gradients, &expected.gradients, 0.3),
+        ] {
+            let (found, rounded) = (difference(found, expected), difference(rounded, expected));
+            assert!(found > 1e-4 && found < 1.1 * rounded && found < most, "{found}, {rounded}");
+        }
+        for threads in [1, 3] {
+            let other = train(tiles, threads);
+            assert!(other.state == found.state && other.losses == found.losses, "{threads} threads");
+        }
+    }
+}

@@ -265,7 +265,7 @@ fn precisions_have_names() {
         assert_eq!(name.parse::<Precision>().unwrap(), precision);
         assert_eq!(precision.to_string(), name);
     }
-    // No path multiplies bf16 faster yet.
+    // What bf16 gains on AMX nobody has measured yet.
     assert_eq!("auto".parse::<Precision>().unwrap(), Precision::F32);
     let error = "half".parse::<Precision>().unwrap_err().to_string();
     assert!(error.contains("half") && error.contains("f32, bf16 or auto"), "{error}");

@@ -3,11 +3,13 @@
 //!
 //! out[n, o, y, x] = Σ_i Σ_ky Σ_kx weight[o, i, ky, kx] · in[n, i, y + ky − 1, x + kx − 1]
 //!
-//! In [`Precision::Bf16`] both factors of every product are rounded, once they are transformed; sums are `f32`.
+//! In [`Precision::Bf16`] both factors of every product are rounded, once they are transformed; sums are `f32`. Where the processor has AMX, the
+//! convolution is [direct](super::direct) instead, and nothing is transformed.
 //!
 //! A task takes some rows of tiles, few enough for their transforms to stay in the second-level cache: it transforms all channels of
 //! the input, multiplies them with the transformed kernels, one [product](super::gemm) a component, and transforms the result back.
 
+use super::direct::{self, Unit};
 use super::gemm::{self, Lines, SPARE_LINES};
 use super::lanes::LANES;
 use super::norm::{Affine, affine_relu};
@@ -41,9 +43,32 @@ const KEPT: usize = 1 << 22;
 pub(crate) struct How {
     pub(crate) path: CpuPath,
     pub(crate) precision: Precision,
+    /// Tiles that are emulated where the processor has none.
+    #[cfg(test)]
+    pub(crate) emulated: bool,
 }
 
 impl How {
+    pub(crate) fn new(path: CpuPath, precision: Precision) -> Self {
+        Self {
+            path,
+            precision,
+            #[cfg(test)]
+            emulated: false,
+        }
+    }
+
+    /// What multiplies tiles of `bf16`, if it is to be used.
+    fn unit(self) -> Option<Unit> {
+        match (self.precision, self.path) {
+            #[cfg(test)]
+            (Precision::Bf16, _) if self.emulated => Some(Unit::Emulated),
+            #[cfg(target_arch = "x86_64")]
+            (Precision::Bf16, CpuPath::Amx) => Some(Unit::Amx),
+            _ => None,
+        }
+    }
+
     fn round(self) -> bool {
         self.precision == Precision::Bf16
     }
@@ -51,7 +76,7 @@ impl How {
 
 impl From<CpuPath> for How {
     fn from(path: CpuPath) -> Self {
-        Self { path, precision: Precision::F32 }
+        Self::new(path, Precision::F32)
     }
 }
 
@@ -83,11 +108,11 @@ impl<'a> Input<'a> {
 }
 
 /// Where a convolution writes: the first channels may be wanted as the sums over 2 × 2 pixels.
-struct Target<'a> {
-    up: usize,
-    low: Planes<'a>,
-    same: Planes<'a>,
-    affine: Option<&'a [Affine]>,
+pub(super) struct Target<'a> {
+    pub(super) up: usize,
+    pub(super) low: Planes<'a>,
+    pub(super) same: Planes<'a>,
+    pub(super) affine: Option<&'a [Affine]>,
 }
 
 /// `out` = convolution of `input` with `weight` `[outputs, channels, 3, 3]`.
@@ -280,6 +305,9 @@ impl Scratch {
 fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, target: &Target<'_>) {
     input.check();
     let (Dims { c, .. }, path) = (input.d, how.path);
+    if let Some(unit) = how.unit() {
+        return direct::convolve(unit, path, input, kernels, outputs, target);
+    }
     let packing = Packing::new(path, outputs, c, input.up);
     let together = packing.together;
     let mut packed = PACKED.take();
@@ -379,6 +407,9 @@ pub(crate) fn weight_gradient(how: How, input: Input<'_>, g: &[f32], outputs: us
     let (d, c, path) = (input.d, input.d.c, how.path);
     assert_eq!(g.len(), d.channels(outputs).len());
     assert_eq!(d_weight.len(), outputs * c * TAPS);
+    if let Some(unit) = how.unit() {
+        return direct::weight_gradient(unit, path, input, g, outputs, d_weight);
+    }
     // How the sums are split does not depend on the number of threads.
     let tiles = (2 * SCRATCH / (COMPONENTS * (c + outputs))).max(GRADIENT_TILES);
     let grid = Grid::new(how, d, tiles, gemm::sum_multiple(path), GRADIENT_TASKS);

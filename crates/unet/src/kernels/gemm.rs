@@ -20,7 +20,7 @@ pub(super) struct Lines {
 /// Rows of a product that are computed together.
 pub(super) fn rows_together(path: CpuPath) -> usize {
     match path {
-        CpuPath::Avx512 => 8,
+        CpuPath::Avx512 | CpuPath::Amx => 8,
         CpuPath::Portable | CpuPath::Avx2 => 4,
     }
 }
@@ -28,7 +28,7 @@ pub(super) fn rows_together(path: CpuPath) -> usize {
 /// What the number of columns of a [`product`] has to be a multiple of.
 pub(super) fn columns_multiple(path: CpuPath) -> usize {
     match path {
-        CpuPath::Avx512 => 48,
+        CpuPath::Avx512 | CpuPath::Amx => 48,
         CpuPath::Avx2 => 24,
         CpuPath::Portable => 8,
     }
@@ -37,7 +37,7 @@ pub(super) fn columns_multiple(path: CpuPath) -> usize {
 /// What the number of columns that [`gram`] sums over has to be a multiple of.
 pub(super) fn sum_multiple(path: CpuPath) -> usize {
     match path {
-        CpuPath::Avx512 => 16,
+        CpuPath::Avx512 | CpuPath::Amx => 16,
         CpuPath::Avx2 | CpuPath::Portable => 8,
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn product(path: CpuPath, weight: &[f32], v: &[f32], shape: Lines, ou
     assert!(v.len() >= depth * shape.pitch && out.len() >= rows * shape.pitch);
     match path {
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => gemm_avx512::product(weight, v, shape, out),
+        CpuPath::Avx512 | CpuPath::Amx => gemm_avx512::product(weight, v, shape, out),
         #[cfg(target_arch = "x86_64")]
         CpuPath::Avx2 => gemm_avx2::product(weight, v, shape, out),
         _ => product_portable(weight, v, shape, out),
@@ -68,7 +68,7 @@ pub(super) fn gram(path: CpuPath, y: &[f32], v: &[f32], shape: Lines, sums: &mut
     assert!(v.len() >= (lines + SPARE_LINES) * shape.pitch);
     match path {
         #[cfg(target_arch = "x86_64")]
-        CpuPath::Avx512 => gemm_avx512::gram(y, v, shape, sums),
+        CpuPath::Avx512 | CpuPath::Amx => gemm_avx512::gram(y, v, shape, sums),
         #[cfg(target_arch = "x86_64")]
         CpuPath::Avx2 => gemm_avx2::gram(y, v, shape, sums),
         _ => gram_portable(y, v, shape, sums),

@@ -38,6 +38,9 @@ pub(super) trait Lanes: Copy {
 
     /// The nearest values that `bf16` has; see [`to_bf16`].
     fn rounded(self) -> Self;
+
+    /// The bits of pairs of `bf16`, in each the nearest to a value and, in the upper half, to one of `second`; NaN stays NaN.
+    fn pairs(self, second: Self) -> Self;
 }
 
 /// The nearest value that `bf16` has, of two the even one; NaN stays what it is.
@@ -48,6 +51,13 @@ pub(super) fn to_bf16(x: f32) -> f32 {
     }
     let bits = x.to_bits();
     f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+}
+
+/// The bits of [`to_bf16`], the lower half zero; of a NaN those of another whose upper half alone says so.
+#[inline(always)]
+pub(super) fn quiet_bf16(x: f32) -> u32 {
+    let quiet = if x.is_nan() { 0x40_0000 } else { 0 };
+    (to_bf16(x).to_bits() | quiet) & 0xffff_0000
 }
 
 /// Plain Rust.
@@ -118,6 +128,14 @@ impl Lanes for Plain {
     fn rounded(mut self) -> Self {
         for l in 0..LANES {
             self.0[l] = to_bf16(self.0[l]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn pairs(mut self, second: Self) -> Self {
+        for l in 0..LANES {
+            self.0[l] = f32::from_bits(quiet_bf16(self.0[l]) >> 16 | quiet_bf16(second.0[l]));
         }
         self
     }
@@ -204,6 +222,20 @@ mod avx2 {
                 let up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
                 let rounded = _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(-0x1_0000)));
                 Self(_mm256_blendv_ps(rounded, self.0, _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0)))
+            }
+        }
+
+        #[inline(always)]
+        fn pairs(self, second: Self) -> Self {
+            // SAFETY: see above.
+            unsafe {
+                let quiet = |x: __m256| {
+                    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+                    let quiet = _mm256_and_ps(nan, _mm256_castsi256_ps(_mm256_set1_epi32(0x40_0000)));
+                    _mm256_castps_si256(_mm256_or_ps(Self(x).rounded().0, quiet))
+                };
+                let (low, high) = (_mm256_srli_epi32::<16>(quiet(self.0)), quiet(second.0));
+                Self(_mm256_castsi256_ps(_mm256_blend_epi16::<0b1010_1010>(low, high)))
             }
         }
     }

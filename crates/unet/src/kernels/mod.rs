@@ -6,6 +6,7 @@
 //! of threads.
 
 pub(crate) mod conv;
+pub(crate) mod direct;
 mod gemm;
 #[cfg(target_arch = "x86_64")]
 mod gemm_avx2;

@@ -26,7 +26,7 @@ macro_rules! multiversion {
                     // found its features on this processor.
                     $crate::CpuPath::Avx2 => return unsafe { avx2($($arg),*) },
                     // SAFETY: as above.
-                    $crate::CpuPath::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::CpuPath::Avx512 | $crate::CpuPath::Amx => return unsafe { avx512($($arg),*) },
                 }
             }
             let _ = path;

@@ -10,11 +10,11 @@ fn paths() -> Vec<CpuPath> {
     CpuPath::ALL.into_iter().filter(|p| p.is_available()).collect()
 }
 
-fn noise(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+pub(super) fn noise(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
     (0..count).map(|_| rng.random_range(-1.0f32..1.0)).collect()
 }
 
-fn close(what: &str, found: &[f32], expected: &[f64]) {
+pub(super) fn close(what: &str, found: &[f32], expected: &[f64]) {
     assert_eq!(found.len(), expected.len());
     let scale = expected.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
     for (i, (&f, &e)) in found.iter().zip(expected).enumerate() {
@@ -23,7 +23,7 @@ fn close(what: &str, found: &[f32], expected: &[f64]) {
 }
 
 /// (dims of the input, output channels): odd sizes, single pixels, channel counts off every block size.
-const SHAPES: [(usize, usize, usize, usize, usize); 13] = [
+pub(super) const SHAPES: [(usize, usize, usize, usize, usize); 13] = [
     (1, 1, 1, 1, 1),
     (2, 3, 5, 6, 6),
     (1, 4, 8, 5, 7),
@@ -47,7 +47,7 @@ fn naive_conv(x: &[f32], weight: &[f32], d: Dims, outputs: usize) -> Vec<f64> {
 }
 
 /// Calls `f` with the indices of input, weight and output of every product of the convolution.
-fn visit(d: Dims, outputs: usize, mut f: impl FnMut(usize, usize, usize)) {
+pub(super) fn visit(d: Dims, outputs: usize, mut f: impl FnMut(usize, usize, usize)) {
     for n in 0..d.n {
         for o in 0..outputs {
             for i in 0..d.c {
@@ -224,7 +224,7 @@ fn bf16_rounds_the_factors_and_nothing_else() {
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let d = Dims { n: 2, c: 19, h: 10, w: 14 };
     let (outputs, up) = (6, 7);
-    let how = |path, precision| How { path, precision };
+    let how = How::new;
     // Small integers stay exact through every transform, so that there is nothing to round.
     let small = |rng: &mut ChaCha8Rng, count: usize, factor: f32| -> Vec<f32> {
         (0..count).map(|_| factor * rng.random_range(-3..=3) as f32).collect()
