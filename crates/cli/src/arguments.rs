@@ -203,6 +203,10 @@ pub(crate) struct Fit {
     /// Presence table [default: the cohort's participants.tsv, else derived from the references]
     #[arg(long, value_name = "TSV")]
     pub(crate) presence: Option<PathBuf>,
+    /// Cross-validation: N stratified folds, each trained in `RUN/fold-<n>`, and figures of every scan with a reference; the
+    /// same as `--set input.folds=N`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=100))]
+    pub(crate) folds: Option<u64>,
     /// Settings to start from
     #[arg(long, value_enum, default_value_t = PresetName::Paper, conflicts_with = "config")]
     pub(crate) preset: PresetName,
@@ -243,7 +247,10 @@ pub(crate) struct Evaluate {
     /// Folder of `<case>_seg.nii.gz`
     #[arg(long, value_name = "DIR")]
     pub(crate) prediction: PathBuf,
-    /// Where metrics.json and metrics.csv go [default: the predictions' folder]
+    /// Another folder of predictions of the same scans: prints differences by scan, their intervals and a paired test
+    #[arg(long, value_name = "DIR")]
+    pub(crate) compare: Option<PathBuf>,
+    /// Where metrics.json and metrics.csv (and comparison.csv) go [default: the predictions' folder]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// What a region counts for that the reference or the prediction lacks [default: brats]

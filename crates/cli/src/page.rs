@@ -55,7 +55,11 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
     if let Some(split) = &split {
         fact("training scans", split.train.len().to_string());
         fact("held-out scans", split.test.len().to_string());
+        if !split.folds.is_empty() {
+            fact("folds", split.folds.len().to_string());
+        }
     }
+    let folds = split.as_ref().map_or(0, |split| split.folds.len());
     fact("seed", config.seed.to_string());
     fact("network", format!("width {}, {} poolings", config.network.width, config.network.depth));
     fact("scribseg", env!("CARGO_PKG_VERSION").to_owned());
@@ -81,7 +85,7 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
         summary: summary.to_owned(),
         facts,
         generated: None,
-        notes: notes(table.as_ref(), metrics.is_some(), &stages, synthetic),
+        notes: notes(table.as_ref(), metrics.is_some(), folds, &stages, synthetic),
         table1: table.as_ref().map(table1),
         metrics,
         figures: figures(run)?,
@@ -200,6 +204,7 @@ fn stages(run: &Path) -> Result<Vec<report::Stage>> {
 fn notes(
     table: Option<&scribseg_pipeline::Table1>,
     measured: bool,
+    folds: usize,
     stages: &[report::Stage],
     synthetic: bool,
 ) -> Vec<String> {
@@ -224,7 +229,11 @@ fn notes(
                 .to_owned(),
         );
     }
-    if stages.is_empty() {
+    if folds > 0 {
+        notes.push(format!(
+            "A cross-validation of {folds} folds: every scan's figures are by networks that were trained without it. Curves and models are in the report of each fold."
+        ));
+    } else if stages.is_empty() {
         notes.push("No training stage is finished.".to_owned());
     }
     notes.push("A research tool, not a medical device.".to_owned());

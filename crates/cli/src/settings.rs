@@ -31,6 +31,12 @@ pub(crate) fn set_precision(config: &mut Config, precision: Option<Precision>) -
     set(config, assignment.as_slice())
 }
 
+/// `--folds` is short for a setting, so that a run is taken up again with the folds it was begun with.
+pub(crate) fn set_folds(config: &mut Config, folds: Option<u64>) -> Result<()> {
+    let assignment = folds.map(|folds| format!("input.folds={folds}"));
+    set(config, assignment.as_slice())
+}
+
 fn read(path: &Path) -> Result<Config> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{}: expected a readable TOML file", path.display()))?;

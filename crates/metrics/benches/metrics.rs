@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use ndarray::Array3;
-use scribseg_metrics::{LesionParams, confusion, evaluate_case, hd95, lesion_scores};
+use rand::SeedableRng;
+use scribseg_metrics::{
+    LesionParams, RESAMPLES, bootstrap_mean, confusion, evaluate_case, hd95, hd95_by_area, lesion_scores,
+};
 
 fn ball(shape: (usize, usize, usize), centre: [f64; 3], radius: f64) -> Array3<u8> {
     Array3::from_shape_fn(shape, |(z, y, x)| {
@@ -48,11 +51,30 @@ fn main() -> Result<(), scribseg_metrics::Error> {
     evaluate_case(reference.view(), prediction.view(), spacing)?;
     bench(&format!("confusion/{size}"), rounds, || drop(std::hint::black_box(confusion(r.view(), p.view()))));
     bench(&format!("hd95/{size}"), rounds, || drop(std::hint::black_box(hd95(r.view(), p.view(), spacing))));
+    bench(&format!("hd95-by-area/{size}"), rounds, || {
+        drop(std::hint::black_box(hd95_by_area(r.view(), p.view(), spacing)));
+    });
     bench(&format!("lesion/{size}"), rounds, || {
         drop(std::hint::black_box(lesion_scores(r.view(), p.view(), spacing, &LesionParams::default())));
     });
     bench(&format!("case/{size}"), rounds, || {
         drop(std::hint::black_box(evaluate_case(reference.view(), prediction.view(), spacing)));
+    });
+    // Metastases, rather than a glioma: a small lesion every 24 voxels, found one voxel aside.
+    let specks = |aside: usize| {
+        Array3::from_shape_fn(shape, |(z, y, x)| {
+            let near = |v: usize| (v + 24 - aside) % 24 < 5;
+            3 * u8::from(near(z) && near(y) && near(x))
+        })
+    };
+    let (reference, prediction) = (specks(2), specks(3));
+    bench(&format!("case-many-lesions/{size}"), rounds, || {
+        drop(std::hint::black_box(evaluate_case(reference.view(), prediction.view(), spacing)));
+    });
+    let values: Vec<f64> = (0..285).map(|i| f64::from(i).sin().abs()).collect();
+    bench("bootstrap/285", rounds, || {
+        let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        drop(std::hint::black_box(bootstrap_mean(&values, RESAMPLES, &mut generator)));
     });
     Ok(())
 }

@@ -1,6 +1,8 @@
-//! Measures two predictions of a made-up tumour and prints `metrics.json` and `metrics.csv`.
+//! Measures two predictions of made-up tumours, compares them, and prints `metrics.json` and `metrics.csv`.
 
 use ndarray::Array3;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use scribseg_metrics::{EmptyPolicy, evaluate_case, summarise};
 
 /// A ball of oedema with an enhancing core, around `[z, y, x]` in mm.
@@ -21,14 +23,24 @@ fn tumour(centre: [f64; 3], radius: f64) -> Array3<u8> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let reference = tumour([40.0, 30.0, 30.0], 18.0);
     let spacing = [2.0, 1.0, 1.0];
-    let moved =
-        evaluate_case(reference.view(), tumour([40.0, 33.0, 30.0], 18.0).view(), spacing)?.named("moved");
-    let shrunk =
-        evaluate_case(reference.view(), tumour([40.0, 30.0, 30.0], 14.0).view(), spacing)?.named("shrunk");
-    let evaluation = summarise(&[moved, shrunk], EmptyPolicy::Brats, "internal");
-    println!("{}", serde_json::to_string_pretty(&evaluation)?);
-    println!("{}", evaluation.to_csv());
+    let mut generator = ChaCha8Rng::seed_from_u64(1);
+    // Tumours of rising size, each predicted a little aside and a little small.
+    let (mut moved, mut shrunk) = (Vec::new(), Vec::new());
+    for (scan, radius) in [10.0, 13.0, 16.0, 19.0].into_iter().enumerate() {
+        let reference = tumour([40.0, 30.0, 30.0], radius);
+        let measure = |prediction: Array3<u8>| {
+            Ok::<_, scribseg_metrics::Error>(
+                evaluate_case(reference.view(), prediction.view(), spacing)?.named(format!("scan-{scan}")),
+            )
+        };
+        moved.push(measure(tumour([40.0, 33.0, 30.0], radius))?);
+        shrunk.push(measure(tumour([40.0, 30.0, 30.0], radius - 1.5))?);
+    }
+    let shrunk = summarise(&shrunk, EmptyPolicy::Brats, "internal");
+    let mut moved = summarise(&moved, EmptyPolicy::Brats, "internal").with_intervals(1, &mut generator);
+    moved.comparison = Some(moved.compared_with(&shrunk, "shrunk", &mut generator));
+    println!("{}", serde_json::to_string_pretty(&moved)?);
+    println!("{}", moved.to_csv());
     Ok(())
 }

@@ -52,6 +52,14 @@ impl Bounds {
         }
     }
 
+    /// The smallest box that holds both.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self {
+            low: std::array::from_fn(|axis| self.low[axis].min(other.low[axis])),
+            high: std::array::from_fn(|axis| self.high[axis].max(other.high[axis])),
+        }
+    }
+
     /// The part of `array` in the box.
     pub(crate) fn of<'a, T>(&self, array: ArrayView3<'a, T>) -> ArrayView3<'a, T> {
         let ([z0, y0, x0], [z1, y1, x1]) = (self.low, self.high);

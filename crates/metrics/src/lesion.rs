@@ -1,22 +1,33 @@
 //! Scores by lesion, after the rules of the BraTS 2023 challenge.
 //!
+//! The rules are those of the challenge's evaluation tool, <https://github.com/rachitchauhan43/BraTS-2023-Metrics>,
+//! with its parameters for adult glioma (`BraTS-GLI`: three dilations, 50 mm³):
+//!
 //! 1. The reference is dilated three times with the 18-connected element. What is one 26-connected component of the
 //!    dilated mask is one *reference lesion*: fragments closer than the dilation bridges belong together.
 //! 2. Every 26-connected component of the prediction is a *predicted lesion*. It matches a reference lesion if it
 //!    touches that lesion's dilation, and may match several.
-//! 3. A reference lesion is scored, undilated, against the union of the predicted lesions that match it. One that
-//!    none matches (missed) and a predicted lesion that matches none (spurious) score a Dice of 0 and an HD95 of
-//!    [`HD95_PENALTY_MM`].
+//! 3. A reference lesion is scored, undilated, against the union of the predicted lesions that match it: Dice, and
+//!    HD95 as [`hd95_by_area`](crate::hd95_by_area) defines it. One that none matches (missed) and a predicted lesion
+//!    that matches none (spurious) score a Dice of 0 and an HD95 of [`LESION_PENALTY_MM`].
 //! 4. Reference lesions of at most 50 mm³ are left out; a prediction that matches one is not spurious.
-//! 5. The score is the mean over the reference lesions that count and the spurious ones.
+//! 5. The score is the mean over the reference lesions that count and the spurious ones, however small these are.
+//!    Where there are none of either, the tool's is perfect: Dice 1, HD95 0 mm.
+
+use std::collections::BTreeMap;
+use std::iter::Sum;
 
 use ndarray::{Array3, ArrayView3};
 use scribseg_morphology::{Connectivity, label_components};
+use serde::{Deserialize, Serialize};
 
 use crate::crop::Bounds;
 use crate::overlap::Confusion;
-use crate::surface::{HD95_PENALTY_MM, hd95};
+use crate::surfel::hd95_by_area;
 use crate::{Error, check_shapes, check_spacing};
+
+/// The HD95 in mm of a lesion without a counterpart: the diagonal of the BraTS volume, rounded up as the 2023 tool does.
+pub const LESION_PENALTY_MM: f64 = 374.0;
 
 /// How lesions are told apart. The default is the BraTS 2023 glioma challenge's.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +59,38 @@ pub struct LesionScores {
     pub spurious: usize,
     /// Reference lesions left out for their volume.
     pub ignored: usize,
+}
+
+impl LesionScores {
+    /// What became of the lesions.
+    pub fn counts(&self) -> LesionCounts {
+        let Self { reference, missed, spurious, ignored, .. } = *self;
+        LesionCounts { reference, missed, spurious, ignored }
+    }
+}
+
+/// Lesions by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LesionCounts {
+    /// Reference lesions that count.
+    pub reference: usize,
+    /// Of these, the ones no predicted lesion matches.
+    pub missed: usize,
+    /// Predicted lesions that match no reference lesion.
+    pub spurious: usize,
+    /// Reference lesions left out for their volume.
+    pub ignored: usize,
+}
+
+impl Sum for LesionCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |a, b| Self {
+            reference: a.reference + b.reference,
+            missed: a.missed + b.missed,
+            spurious: a.spurious + b.spurious,
+            ignored: a.ignored + b.ignored,
+        })
+    }
 }
 
 /// The lesion-wise Dice of two masks, in 0..=1; see [`lesion_scores`].
@@ -83,57 +126,52 @@ pub fn lesion_scores(
     let (zone, zones) = label_components(dilated.view(), Connectivity::Full);
     let (component, components) = label_components(prediction.view(), Connectivity::Full);
 
-    // Which predicted component touches which lesion's dilation, and how many voxels it shares with the lesion.
-    let mut matches: Vec<Vec<usize>> = vec![Vec::new(); zones + 1];
-    let mut reference_voxels = vec![0u64; zones + 1];
-    let mut component_voxels = vec![0u64; components + 1];
-    let mut shared = std::collections::BTreeMap::<(usize, usize), u64>::new();
-    let mut touched = vec![false; components + 1];
-    for ((&zone, &component), &inside) in zone.iter().zip(&component).zip(&reference) {
-        let (zone, component) = (zone as usize, component as usize);
-        reference_voxels[zone] += u64::from(inside);
-        component_voxels[component] += 1;
-        if zone > 0 && component > 0 {
-            *shared.entry((zone, component)).or_default() += u64::from(inside);
-        }
+    let mut found = Census::new(zones, components);
+    for ((place, &zone), (&component, &inside)) in zone.indexed_iter().zip(component.iter().zip(&reference)) {
+        found.count(place.into(), zone as usize, component as usize, inside);
     }
-    for &(zone, component) in shared.keys() {
-        matches[zone].push(component);
-        touched[component] = true;
-    }
+    let matches = found.matches();
+    let mut matched = vec![false; components + 1];
+    matches.iter().flatten().for_each(|&component| matched[component] = true);
 
     let voxel = spacing.iter().product::<f64>();
-    let spurious = (1..=components).filter(|&c| !touched[c]).count();
+    let spurious = (1..=components).filter(|&c| !matched[c]).count();
     let mut scores = LesionScores {
         dice: 0.0,
-        hd95: HD95_PENALTY_MM * spurious as f64,
+        hd95: LESION_PENALTY_MM * spurious as f64,
         reference: 0,
         missed: 0,
         spurious,
         ignored: 0,
     };
     for lesion in 1..=zones {
-        if reference_voxels[lesion] as f64 * voxel <= params.min_volume_mm3 {
+        let (own, matches) = (&found.lesions[lesion], &matches[lesion]);
+        if own.voxels as f64 * voxel <= params.min_volume_mm3 {
             scores.ignored += 1;
             continue;
         }
         scores.reference += 1;
-        if matches[lesion].is_empty() {
+        if matches.is_empty() {
             scores.missed += 1;
-            scores.hd95 += HD95_PENALTY_MM;
+            scores.hd95 += LESION_PENALTY_MM;
             continue;
         }
-        let predicted: u64 = matches[lesion].iter().map(|&c| component_voxels[c]).sum();
-        let both: u64 = matches[lesion].iter().filter_map(|&c| shared.get(&(lesion, c))).sum();
+        let predicted: u64 = matches.iter().map(|&c| found.components[c].voxels).sum();
+        let both: u64 = matches.iter().filter_map(|&c| found.shared.get(&(lesion, c))).sum();
         let counts = Confusion {
             true_positive: both,
             false_positive: predicted - both,
-            false_negative: reference_voxels[lesion] - both,
+            false_negative: own.voxels - both,
             true_negative: 0,
         };
         scores.dice += counts.dice().unwrap_or(0.0);
-        scores.hd95 +=
-            lesion_hd95(&zone, &component, &reference, lesion, &matches[lesion], components, spacing)?;
+        // Both surfaces are in the box around them, which spares a volume of many small lesions a pass for each.
+        let boxes = matches.iter().filter_map(|&c| found.components[c].bounds);
+        let Some(bounds) = boxes.chain(own.bounds).reduce(Bounds::with) else { continue };
+        let chosen = bounds.of(component.view()).mapv(|c| matches.binary_search(&(c as usize)).is_ok());
+        let mut lesion_mask = bounds.of(zone.view()).mapv(|z| z as usize == lesion);
+        lesion_mask.zip_mut_with(&bounds.of(reference.view()), |own, &inside| *own &= inside);
+        scores.hd95 += hd95_by_area(lesion_mask.view(), chosen.view(), spacing)?.unwrap_or(LESION_PENALTY_MM);
     }
     let scored = scores.reference + scores.spurious;
     if scored == 0 {
@@ -144,24 +182,55 @@ pub fn lesion_scores(
     Ok(Some(scores))
 }
 
-/// HD95 of one reference lesion against the union of the components that match it.
-fn lesion_hd95(
-    zone: &Array3<u32>,
-    component: &Array3<u32>,
-    reference: &Array3<bool>,
-    lesion: usize,
-    matches: &[usize],
-    components: usize,
-    spacing: [f64; 3],
-) -> Result<f64, Error> {
-    let mut chosen = vec![false; components + 1];
-    for &c in matches {
-        chosen[c] = true;
+/// How large a lesion is and where it lies.
+#[derive(Clone, Default)]
+struct Extent {
+    voxels: u64,
+    bounds: Option<Bounds>,
+}
+
+impl Extent {
+    fn add(&mut self, place: [usize; 3]) {
+        self.voxels += 1;
+        let here = Bounds { low: place, high: place.map(|v| v + 1) };
+        self.bounds = Some(self.bounds.map_or(here, |bounds| bounds.with(here)));
     }
-    let predicted = component.mapv(|c| chosen[c as usize]);
-    let mut own = zone.mapv(|z| z as usize == lesion);
-    own.zip_mut_with(reference, |own, &inside| *own &= inside);
-    Ok(hd95(own.view(), predicted.view(), spacing)?.unwrap_or(HD95_PENALTY_MM))
+}
+
+/// Reference lesions and predicted ones, by number; 0 is the background.
+struct Census {
+    lesions: Vec<Extent>,
+    components: Vec<Extent>,
+    /// Voxels that a predicted lesion has in a reference lesion; an entry of 0 where it touches its dilation alone.
+    shared: BTreeMap<(usize, usize), u64>,
+}
+
+impl Census {
+    fn new(zones: usize, components: usize) -> Self {
+        let extents = |count| vec![Extent::default(); count + 1];
+        Self { lesions: extents(zones), components: extents(components), shared: BTreeMap::new() }
+    }
+
+    fn count(&mut self, place: [usize; 3], zone: usize, component: usize, inside: bool) {
+        if inside {
+            self.lesions[zone].add(place);
+        }
+        if component > 0 {
+            self.components[component].add(place);
+            if zone > 0 {
+                *self.shared.entry((zone, component)).or_default() += u64::from(inside);
+            }
+        }
+    }
+
+    /// The predicted lesions that match each reference lesion, in rising order.
+    fn matches(&self) -> Vec<Vec<usize>> {
+        let mut matches = vec![Vec::new(); self.lesions.len()];
+        for &(zone, component) in self.shared.keys() {
+            matches[zone].push(component);
+        }
+        matches
+    }
 }
 
 /// Dilates `rounds` times with the element of the 18 face and edge neighbours, within the array.

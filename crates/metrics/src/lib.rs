@@ -3,12 +3,13 @@
 //! Three questions are asked of a predicted segmentation, each in its own module:
 //!
 //! - how much of the volume agrees: [`dice`], [`precision`], [`recall`] and the [`Confusion`] they come from;
-//! - how far apart the surfaces are: [`hd95`];
+//! - how far apart the surfaces are: [`hd95`], and [`hd95_by_area`] as the BraTS 2023 tool has it;
 //! - how many of the lesions were found: [`lesion_scores`], after the rules of the BraTS 2023 challenge.
 //!
 //! [`evaluate_case`] answers all of them for the regions WT, TC and ET of one scan, [`summarise`] condenses many
 //! scans into an [`Evaluation`], which is the `metrics.json` of a run and, through [`Evaluation::to_csv`], its
-//! `metrics.csv`.
+//! `metrics.csv`. [`Evaluation::with_intervals`] adds bootstrap intervals, [`Evaluation::compared_with`] a paired test
+//! ([`wilcoxon`]) against another prediction of the same scans.
 //!
 //! A metric of an empty mask is not a number but a convention, and conventions differ by up to several points of
 //! mean Dice. So the functions here return `None` where a value is undefined, and [`EmptyPolicy`], which has to be
@@ -33,24 +34,36 @@
 //! ```
 //!
 //! When not to use it: for label schemes other than this toolkit's codes (0 background, 1 NCR/NET, 2 ED, 3 ET) map
-//! the labels first; for leaderboard figures run the challenge's own container, for its HD95 takes the larger of the
-//! two directed percentiles where [`hd95`] pools them.
+//! the labels first; for leaderboard figures run the challenge's own container: the rules are the same, the judge is not.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod bootstrap;
 mod case;
+mod compare;
 mod crop;
+mod csv;
 mod lesion;
+mod metric;
 mod overlap;
+mod policy;
+mod record;
 mod summary;
 mod surface;
+mod surfel;
+mod wilcoxon;
 
+pub use bootstrap::{RESAMPLES, bootstrap_mean};
 pub use case::{CaseMetrics, Emptiness, RegionMetrics, evaluate_case};
-pub use lesion::{LesionParams, LesionScores, lesion_dice, lesion_scores};
+pub use compare::{COMPARISON_HEADER, Comparison, Paired};
+pub use lesion::{LESION_PENALTY_MM, LesionCounts, LesionParams, LesionScores, lesion_dice, lesion_scores};
+pub use metric::Metric;
 pub use overlap::{Confusion, confusion, dice, precision, recall};
-pub use summary::{
-    CaseRecord, EmptyPolicy, Evaluation, RegionRecord, RegionSummary, Regions, Summary, summarise,
-};
+pub use policy::EmptyPolicy;
+pub use record::{CaseRecord, RegionRecord, Regions};
+pub use summary::{Evaluation, Intervals, Pooled, RegionSummary, Summary, summarise};
 pub use surface::{HD95_PENALTY_MM, hd95};
+pub use surfel::hd95_by_area;
+pub use wilcoxon::{SignedRank, wilcoxon};
 
 /// What can be wrong with the inputs of a metric.
 #[derive(Debug, thiserror::Error)]

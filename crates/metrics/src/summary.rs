@@ -1,51 +1,16 @@
-//! Many scans in a few numbers: the policy for empty masks, `metrics.json` and `metrics.csv`.
+//! Many scans in a few numbers: `metrics.json`.
 
-use std::fmt::Write as _;
-
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::case::{CaseMetrics, Emptiness, RegionMetrics};
+use crate::bootstrap::{RESAMPLES, bootstrap_mean};
+use crate::case::CaseMetrics;
+use crate::compare::Comparison;
+use crate::lesion::LesionCounts;
+use crate::metric::Metric;
 use crate::overlap::Confusion;
-use crate::surface::HD95_PENALTY_MM;
-
-/// What becomes of a scan whose reference or prediction has no voxel in a region.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EmptyPolicy {
-    /// As the BraTS challenge: both empty is perfect (Dice, precision, recall and lesion-wise Dice 1, HD95 0 mm), one
-    /// empty is a total miss (0, and [`HD95_PENALTY_MM`]).
-    #[default]
-    Brats,
-    /// Scans whose reference is empty are left out of every mean. A prediction that is empty where there is something
-    /// to find is a miss, its Dice and recall are 0 by their definition and count; its precision and HD95 are
-    /// undefined and left out.
-    Skip,
-}
-
-impl EmptyPolicy {
-    /// One sentence for a report.
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::Brats => {
-                "BraTS: where reference and prediction are both empty a score is 1 and HD95 0 mm; where one is empty it is 0 and HD95 373.13 mm."
-            }
-            Self::Skip => {
-                "Skip: scans with an empty reference are left out; an empty prediction of something present scores 0 and has no HD95."
-            }
-        }
-    }
-
-    /// The value that enters the mean: `perfect` and `miss` are what two empty masks and one count as.
-    fn apply(self, value: Option<f64>, empty: Option<Emptiness>, perfect: f64, miss: f64) -> Option<f64> {
-        match (self, empty) {
-            (_, None) => value,
-            (Self::Brats, Some(Emptiness::Both)) => Some(perfect),
-            (Self::Brats, Some(_)) => Some(miss),
-            (Self::Skip, Some(Emptiness::Prediction)) => value,
-            (Self::Skip, Some(_)) => None,
-        }
-    }
-}
+use crate::policy::EmptyPolicy;
+use crate::record::{CaseRecord, RegionRecord, Regions};
 
 /// The distribution of one metric over scans.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -60,6 +25,10 @@ pub struct Summary {
     pub n: usize,
     /// Scans with an empty reference or prediction, whatever the policy does with them.
     pub empty: usize,
+    /// 95 % bootstrap interval of the mean, low then high; `None` below two scans and until
+    /// [`Evaluation::with_intervals`].
+    #[serde(default)]
+    pub ci95: Option<[f64; 2]>,
 }
 
 impl Summary {
@@ -79,6 +48,51 @@ impl Summary {
             std: (n > 1).then(|| (squares / (n - 1) as f64).sqrt()),
             n,
             empty,
+            ci95: None,
+        }
+    }
+}
+
+/// Figures over the voxels and lesions of all scans together: large tumours weigh more. No policy is needed, as a scan
+/// with an empty mask adds its voxels like any other; `None` where there is nothing to divide by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pooled {
+    /// Dice's coefficient, in 0..=1.
+    pub dice: Option<f64>,
+    /// Precision, in 0..=1.
+    pub precision: Option<f64>,
+    /// Recall, in 0..=1.
+    pub recall: Option<f64>,
+    /// Volume of all references, in ml.
+    pub reference_ml: f64,
+    /// Volume of all predictions, in ml.
+    pub prediction_ml: f64,
+    /// The latter less the former, in ml.
+    pub volume_error_ml: f64,
+    /// The same as a part of the references' volume.
+    pub relative_volume_error: Option<f64>,
+    /// Voxels by agreement.
+    pub confusion: Confusion,
+    /// Lesions by what became of them.
+    pub lesions: LesionCounts,
+}
+
+impl Pooled {
+    fn of(records: &[&RegionRecord]) -> Self {
+        let confusion: Confusion = records.iter().map(|r| r.confusion).sum();
+        let reference_ml: f64 = records.iter().map(|r| r.reference_ml).sum();
+        let prediction_ml: f64 = records.iter().map(|r| r.prediction_ml).sum();
+        let volume_error_ml = prediction_ml - reference_ml;
+        Self {
+            dice: confusion.dice(),
+            precision: confusion.precision(),
+            recall: confusion.recall(),
+            reference_ml,
+            prediction_ml,
+            volume_error_ml,
+            relative_volume_error: (reference_ml > 0.0).then(|| volume_error_ml / reference_ml),
+            confusion,
+            lesions: records.iter().filter_map(|r| r.lesions).sum(),
         }
     }
 }
@@ -96,82 +110,95 @@ pub struct RegionSummary {
     pub hd95: Summary,
     /// Lesion-wise Dice by scan.
     pub lesion_dice: Summary,
+    /// Lesion-wise HD95 by scan, in mm.
+    #[serde(default)]
+    pub lesion_hd95: Summary,
+    /// Precision by scan.
+    #[serde(default)]
+    pub scan_precision: Summary,
+    /// Recall by scan.
+    #[serde(default)]
+    pub scan_recall: Summary,
+    /// Volume error by scan, signed, in ml.
+    #[serde(default)]
+    pub volume_error_ml: Summary,
+    /// Its magnitude by scan, in ml.
+    #[serde(default)]
+    pub absolute_volume_error_ml: Summary,
+    /// Volume error by scan, signed, as a part of the reference's volume.
+    #[serde(default)]
+    pub relative_volume_error: Summary,
+    /// Its magnitude by scan.
+    #[serde(default)]
+    pub absolute_relative_volume_error: Summary,
+    /// Figures over all scans together.
+    #[serde(default)]
+    pub pooled: Pooled,
 }
 
-/// The three regions of BraTS.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Regions<T> {
-    /// Whole tumour.
-    #[serde(rename = "WT")]
-    pub wt: T,
-    /// Tumour core.
-    #[serde(rename = "TC")]
-    pub tc: T,
-    /// Enhancing tumour.
-    #[serde(rename = "ET")]
-    pub et: T,
-}
-
-/// One region of one scan with the policy applied: these are the values that the means are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct RegionRecord {
-    /// Dice's coefficient, in 0..=1.
-    pub dice: Option<f64>,
-    /// Precision over this scan's voxels, in 0..=1.
-    pub precision: Option<f64>,
-    /// Recall over this scan's voxels, in 0..=1.
-    pub recall: Option<f64>,
-    /// HD95 in mm.
-    pub hd95: Option<f64>,
-    /// Lesion-wise Dice, in 0..=1.
-    pub lesion_dice: Option<f64>,
-    /// Lesion-wise HD95 in mm.
-    pub lesion_hd95: Option<f64>,
-    /// Volume of the reference in ml.
-    pub reference_ml: f64,
-    /// Volume of the prediction in ml.
-    pub prediction_ml: f64,
-    /// Voxels by agreement.
-    pub confusion: Confusion,
-    /// Which mask is empty, if one is.
-    pub empty: Option<Emptiness>,
-}
-
-impl RegionRecord {
-    fn new(metrics: &RegionMetrics, policy: EmptyPolicy) -> Self {
-        let empty = metrics.emptiness();
-        let score = |value| policy.apply(value, empty, 1.0, 0.0);
-        let distance = |value| policy.apply(value, empty, 0.0, HD95_PENALTY_MM);
-        // Missed and spurious lesions are in the lesion-wise figures already; they are undefined only where there is
-        // no lesion to score.
-        let lesions = |value: Option<f64>, perfect| match (policy, empty) {
-            (EmptyPolicy::Brats, _) => value.or(Some(perfect)),
-            (EmptyPolicy::Skip, Some(Emptiness::Reference | Emptiness::Both)) => None,
-            (EmptyPolicy::Skip, _) => value,
-        };
+impl RegionSummary {
+    fn of(records: &[&RegionRecord]) -> Self {
+        let empty = records.iter().filter(|r| r.empty.is_some()).count();
+        let by_scan = |metric: Metric| Summary::of(records.iter().map(|r| metric.of(r)), empty);
+        let pooled = Pooled::of(records);
         Self {
-            dice: score(metrics.confusion.dice()),
-            precision: score(metrics.confusion.precision()),
-            recall: score(metrics.confusion.recall()),
-            hd95: distance(metrics.hd95),
-            lesion_dice: lesions(metrics.lesions.map(|l| l.dice), 1.0),
-            lesion_hd95: lesions(metrics.lesions.map(|l| l.hd95), 0.0),
-            reference_ml: metrics.reference_ml,
-            prediction_ml: metrics.prediction_ml,
-            confusion: metrics.confusion,
-            empty,
+            dice: by_scan(Metric::Dice),
+            precision: pooled.precision,
+            recall: pooled.recall,
+            hd95: by_scan(Metric::Hd95),
+            lesion_dice: by_scan(Metric::LesionDice),
+            lesion_hd95: by_scan(Metric::LesionHd95),
+            scan_precision: by_scan(Metric::ScanPrecision),
+            scan_recall: by_scan(Metric::ScanRecall),
+            volume_error_ml: by_scan(Metric::VolumeErrorMl),
+            absolute_volume_error_ml: by_scan(Metric::AbsoluteVolumeErrorMl),
+            relative_volume_error: by_scan(Metric::RelativeVolumeError),
+            absolute_relative_volume_error: by_scan(Metric::AbsoluteRelativeVolumeError),
+            pooled,
+        }
+    }
+
+    /// The distribution of a metric over scans.
+    pub fn by_scan(&self, metric: Metric) -> &Summary {
+        match metric {
+            Metric::Dice => &self.dice,
+            Metric::ScanPrecision => &self.scan_precision,
+            Metric::ScanRecall => &self.scan_recall,
+            Metric::Hd95 => &self.hd95,
+            Metric::LesionDice => &self.lesion_dice,
+            Metric::LesionHd95 => &self.lesion_hd95,
+            Metric::VolumeErrorMl => &self.volume_error_ml,
+            Metric::AbsoluteVolumeErrorMl => &self.absolute_volume_error_ml,
+            Metric::RelativeVolumeError => &self.relative_volume_error,
+            Metric::AbsoluteRelativeVolumeError => &self.absolute_relative_volume_error,
+        }
+    }
+
+    fn by_scan_mut(&mut self, metric: Metric) -> &mut Summary {
+        match metric {
+            Metric::Dice => &mut self.dice,
+            Metric::ScanPrecision => &mut self.scan_precision,
+            Metric::ScanRecall => &mut self.scan_recall,
+            Metric::Hd95 => &mut self.hd95,
+            Metric::LesionDice => &mut self.lesion_dice,
+            Metric::LesionHd95 => &mut self.lesion_hd95,
+            Metric::VolumeErrorMl => &mut self.volume_error_ml,
+            Metric::AbsoluteVolumeErrorMl => &mut self.absolute_volume_error_ml,
+            Metric::RelativeVolumeError => &mut self.relative_volume_error,
+            Metric::AbsoluteRelativeVolumeError => &mut self.absolute_relative_volume_error,
         }
     }
 }
 
-/// One scan in `metrics.json`.
+/// How the intervals of an evaluation were found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CaseRecord {
-    /// The scan's name.
-    pub id: String,
-    /// Its regions.
-    #[serde(flatten)]
-    pub regions: Regions<RegionRecord>,
+pub struct Intervals {
+    /// In words.
+    pub method: String,
+    /// Resamples of the scans behind each interval.
+    pub resamples: usize,
+    /// The seed that the generator was made of.
+    pub seed: u64,
 }
 
 /// What `metrics.json` holds. It serialises without NaN: an undefined value is null.
@@ -181,8 +208,14 @@ pub struct Evaluation {
     pub label_scheme: String,
     /// The policy in force.
     pub empty_policy: EmptyPolicy,
+    /// How the 95 % intervals were found, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
     /// Each region over all scans.
     pub regions: Regions<RegionSummary>,
+    /// The paired comparison with another prediction, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
     /// Each scan, in the order given.
     pub cases: Vec<CaseRecord>,
     /// Scans that have a reference and no prediction, and so are in no mean.
@@ -192,86 +225,43 @@ pub struct Evaluation {
 
 /// Condenses the figures of many scans under a policy. `label_scheme` is recorded as it is given.
 pub fn summarise(cases: &[CaseMetrics], policy: EmptyPolicy, label_scheme: &str) -> Evaluation {
-    let cases: Vec<CaseRecord> = cases
-        .iter()
-        .map(|case| CaseRecord {
-            id: case.id.clone(),
-            regions: Regions {
-                wt: RegionRecord::new(&case.wt, policy),
-                tc: RegionRecord::new(&case.tc, policy),
-                et: RegionRecord::new(&case.et, policy),
-            },
-        })
-        .collect();
-    let region = |select: fn(&Regions<RegionRecord>) -> &RegionRecord| {
-        let records: Vec<&RegionRecord> = cases.iter().map(|case| select(&case.regions)).collect();
-        let empty = records.iter().filter(|r| r.empty.is_some()).count();
-        let pooled: Confusion = records.iter().map(|r| r.confusion).sum();
-        RegionSummary {
-            dice: Summary::of(records.iter().map(|r| r.dice), empty),
-            precision: pooled.precision(),
-            recall: pooled.recall(),
-            hd95: Summary::of(records.iter().map(|r| r.hd95), empty),
-            lesion_dice: Summary::of(records.iter().map(|r| r.lesion_dice), empty),
-        }
-    };
-    let regions = Regions { wt: region(|r| &r.wt), tc: region(|r| &r.tc), et: region(|r| &r.et) };
+    let cases: Vec<CaseRecord> = cases.iter().map(|case| CaseRecord::new(case, policy)).collect();
+    let regions = records(&cases).map(|records| RegionSummary::of(records));
     Evaluation {
         label_scheme: label_scheme.to_owned(),
         empty_policy: policy,
+        intervals: None,
         regions,
+        comparison: None,
         cases,
         missing: Vec::new(),
     }
 }
 
-/// The first line of `metrics.csv`.
-const CSV_HEADER: &str = "case,region,dice,precision,recall,hd95_mm,lesion_dice,lesion_hd95_mm,reference_ml,prediction_ml,true_positive,false_positive,false_negative,true_negative,empty";
-
-impl Evaluation {
-    /// The text of `metrics.csv`: a header, then one row a scan and region. Undefined values are empty fields; names
-    /// are quoted where RFC 4180 asks for it.
-    pub fn to_csv(&self) -> String {
-        let mut out = format!("{CSV_HEADER}\n");
-        for case in &self.cases {
-            let Regions { wt, tc, et } = &case.regions;
-            for (region, r) in [("WT", wt), ("TC", tc), ("ET", et)] {
-                let field = |value: Option<f64>| value.map(|v| v.to_string()).unwrap_or_default();
-                let empty = match r.empty {
-                    None => "",
-                    Some(Emptiness::Reference) => "reference",
-                    Some(Emptiness::Prediction) => "prediction",
-                    Some(Emptiness::Both) => "both",
-                };
-                let c = &r.confusion;
-                // Writing to a String cannot fail.
-                let _ = writeln!(
-                    out,
-                    "{},{region},{},{},{},{},{},{},{},{},{},{},{},{},{empty}",
-                    quoted(&case.id),
-                    field(r.dice),
-                    field(r.precision),
-                    field(r.recall),
-                    field(r.hd95),
-                    field(r.lesion_dice),
-                    field(r.lesion_hd95),
-                    r.reference_ml,
-                    r.prediction_ml,
-                    c.true_positive,
-                    c.false_positive,
-                    c.false_negative,
-                    c.true_negative,
-                );
-            }
-        }
-        out
+/// The scans' records by region.
+fn records(cases: &[CaseRecord]) -> Regions<Vec<&RegionRecord>> {
+    Regions {
+        wt: cases.iter().map(|case| &case.regions.wt).collect(),
+        tc: cases.iter().map(|case| &case.regions.tc).collect(),
+        et: cases.iter().map(|case| &case.regions.et).collect(),
     }
 }
 
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
+impl Evaluation {
+    /// Adds to each mean over scans its 95 % interval: 10,000 resamples of the scans ([`bootstrap_mean`]). `seed` is
+    /// recorded as what `generator` was made of.
+    pub fn with_intervals(mut self, seed: u64, generator: &mut impl Rng) -> Self {
+        let Regions { wt, tc, et } = records(&self.cases);
+        let regions = &mut self.regions;
+        for (summary, records) in [(&mut regions.wt, wt), (&mut regions.tc, tc), (&mut regions.et, et)] {
+            for metric in Metric::ALL {
+                let values: Vec<f64> =
+                    records.iter().filter_map(|r| metric.of(r)).filter(|v| v.is_finite()).collect();
+                summary.by_scan_mut(metric).ci95 = bootstrap_mean(&values, RESAMPLES, generator);
+            }
+        }
+        let method = "95 % percentile bootstrap of the mean over scans".to_owned();
+        self.intervals = Some(Intervals { method, resamples: RESAMPLES, seed });
+        self
     }
 }

@@ -3,9 +3,11 @@
 //! The definition is that of medpy, which much of the BraTS literature reports. A mask's surface is what a
 //! 6-connected erosion takes away, where everything outside the array counts as background. Each surface voxel of
 //! either mask has a distance to the nearest surface voxel of the other; *both directed sets are concatenated* and
-//! their 95th percentile is taken, with linear interpolation between order statistics. (The BraTS 2023 tool and
-//! DeepMind's `surface-distance` take the larger of two directed, area-weighted percentiles instead: their figures
-//! are a little higher.)
+//! their 95th percentile is taken, with linear interpolation between order statistics. Distances are in mm.
+//!
+//! Others define it otherwise, so say which when you compare: MONAI takes the larger of the two directed percentiles
+//! of the same distances (never smaller than ours), the BraTS 2023 tool that of two percentiles weighted by surface
+//! area, which the lesion-wise score here follows ([`hd95_by_area`](crate::hd95_by_area)).
 
 use ndarray::{Array3, ArrayView3};
 use scribseg_morphology::distance_transform;
@@ -13,8 +15,9 @@ use scribseg_morphology::distance_transform;
 use crate::crop::Bounds;
 use crate::{Error, check_shapes, check_spacing};
 
-/// The HD95 in mm that [`EmptyPolicy::Brats`](crate::EmptyPolicy::Brats) and the lesion-wise score give for a mask
-/// or lesion without a counterpart: the diagonal of the 240 × 240 × 155 mm BraTS volume.
+/// The HD95 in mm that [`EmptyPolicy::Brats`](crate::EmptyPolicy::Brats) gives for a mask without a counterpart: the
+/// diagonal of the 240 × 240 × 155 mm BraTS volume, as in the challenges until 2022. For lesions the 2023 rules round
+/// it up to [`LESION_PENALTY_MM`](crate::LESION_PENALTY_MM).
 pub const HD95_PENALTY_MM: f64 = 373.13;
 
 /// The 95th percentile, in mm, of the distances between the surfaces of two masks, pooled over both directions.

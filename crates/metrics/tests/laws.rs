@@ -4,8 +4,8 @@
 use ndarray::{Array3, s};
 use proptest::prelude::*;
 use scribseg_metrics::{
-    CaseMetrics, EmptyPolicy, Error, Evaluation, HD95_PENALTY_MM, LesionParams, Summary, dice, evaluate_case,
-    hd95, lesion_scores, summarise,
+    CaseMetrics, EmptyPolicy, Error, Evaluation, HD95_PENALTY_MM, LESION_PENALTY_MM, LesionParams, Metric,
+    Summary, dice, evaluate_case, hd95, hd95_by_area, lesion_scores, precision, recall, summarise,
 };
 
 fn masks() -> impl Strategy<Value = (Array3<bool>, Array3<bool>)> {
@@ -25,12 +25,59 @@ proptest! {
         prop_assert_eq!(dice(a.view(), b.view()).unwrap(), dice(b.view(), a.view()).unwrap());
         let spacing = [3.0, 0.7, 1.1];
         prop_assert_eq!(hd95(a.view(), b.view(), spacing).unwrap(), hd95(b.view(), a.view(), spacing).unwrap());
+        let by_area = |a: &Array3<bool>, b: &Array3<bool>| hd95_by_area(a.view(), b.view(), spacing).unwrap();
+        prop_assert_eq!(by_area(&a, &b), by_area(&b, &a));
+    }
+
+    #[test]
+    fn changing_places_swaps_precision_and_recall((a, b) in masks()) {
+        let (a, b) = (a.view(), b.view());
+        prop_assert_eq!(precision(a, b).unwrap(), recall(b, a).unwrap());
+        prop_assert_eq!(recall(a, b).unwrap(), precision(b, a).unwrap());
+    }
+
+    #[test]
+    fn nothing_depends_on_how_the_volume_lies((a, b) in masks(), flips in 0usize..8, turn in 0usize..6) {
+        let axes = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]][turn];
+        let spacing = [3.0, 0.7, 1.1];
+        let lay = |mask: &Array3<bool>| {
+            let mut mask = mask.view().permuted_axes(axes);
+            (0..3).filter(|axis| flips >> axis & 1 == 1).for_each(|axis| mask.invert_axis(ndarray::Axis(axis)));
+            mask.as_standard_layout().into_owned()
+        };
+        let (c, d) = (lay(&a), lay(&b));
+        let laid = axes.map(|axis| spacing[axis]);
+        prop_assert_eq!(dice(a.view(), b.view()).unwrap(), dice(c.view(), d.view()).unwrap());
+        let near = |x: Option<f64>, y: Option<f64>| match (x, y) {
+            (Some(x), Some(y)) => (x - y).abs() < 1e-9,
+            _ => x == y,
+        };
+        prop_assert!(near(
+            hd95(a.view(), b.view(), spacing).unwrap(),
+            hd95(c.view(), d.view(), laid).unwrap()
+        ));
+        prop_assert!(near(
+            hd95_by_area(a.view(), b.view(), spacing).unwrap(),
+            hd95_by_area(c.view(), d.view(), laid).unwrap()
+        ));
+        let params = LesionParams { dilation: 1, min_volume_mm3: 3.0 };
+        let one = lesion_scores(a.view(), b.view(), spacing, &params).unwrap();
+        let other = lesion_scores(c.view(), d.view(), laid, &params).unwrap();
+        prop_assert_eq!(one.map(|l| l.counts()), other.map(|l| l.counts()));
+        prop_assert!(near(one.map(|l| l.dice), other.map(|l| l.dice)));
+        prop_assert!(near(one.map(|l| l.hd95), other.map(|l| l.hd95)));
     }
 
     #[test]
     fn hd95_scales_with_the_spacing((a, b) in masks(), factor in 0.1f64..10.0) {
         let one = hd95(a.view(), b.view(), [3.0, 0.7, 1.1]).unwrap();
         let many = hd95(a.view(), b.view(), [3.0 * factor, 0.7 * factor, 1.1 * factor]).unwrap();
+        match (one, many) {
+            (Some(one), Some(many)) => prop_assert!((one * factor - many).abs() <= 1e-9 * many.max(1.0)),
+            _ => prop_assert_eq!(one, many),
+        }
+        let one = hd95_by_area(a.view(), b.view(), [3.0, 0.7, 1.1]).unwrap();
+        let many = hd95_by_area(a.view(), b.view(), [3.0 * factor, 0.7 * factor, 1.1 * factor]).unwrap();
         match (one, many) {
             (Some(one), Some(many)) => prop_assert!((one * factor - many).abs() <= 1e-9 * many.max(1.0)),
             _ => prop_assert_eq!(one, many),
@@ -95,10 +142,20 @@ fn the_brats_policy_scores_empty_masks() {
     assert_eq!((et.dice.mean, et.dice.n, et.dice.empty), (Some(0.5), 4, 3));
     assert_eq!((et.hd95.mean, et.hd95.median), (Some(HD95_PENALTY_MM / 2.0), Some(HD95_PENALTY_MM / 2.0)));
     assert_eq!(et.lesion_dice.mean, Some(0.5));
+    assert_eq!(et.lesion_hd95.mean, Some(LESION_PENALTY_MM / 2.0));
     // Sample deviation of 1, 0, 0, 1.
     assert!((et.dice.std.unwrap() - (1.0f64 / 3.0).sqrt()).abs() < 1e-12);
     // Pooled over voxels: 64 right, 64 missed, 64 spurious.
     assert_eq!((et.precision, et.recall), (Some(0.5), Some(0.5)));
+    assert_eq!(et.pooled.dice, Some(0.5));
+    assert_eq!((et.pooled.volume_error_ml, et.pooled.relative_volume_error), (0.0, Some(0.0)));
+    let lesions = et.pooled.lesions;
+    assert_eq!((lesions.reference, lesions.missed, lesions.spurious), (2, 1, 1));
+    // 64 mm³ too few, as many too many, twice none; relative to nothing there is no error but that of nothing.
+    assert_eq!((et.volume_error_ml.mean, et.volume_error_ml.n), (Some(0.0), 4));
+    assert_eq!(et.absolute_volume_error_ml.mean, Some(0.032));
+    assert_eq!((et.relative_volume_error.mean, et.relative_volume_error.n), (Some(-1.0 / 3.0), 3));
+    assert_eq!((et.absolute_relative_volume_error.mean, et.scan_recall.mean), (Some(1.0 / 3.0), Some(0.5)));
     let wt = evaluation.regions.wt;
     assert_eq!((wt.dice.mean, wt.dice.std, wt.dice.empty), (Some(1.0), Some(0.0), 0));
 }
@@ -111,6 +168,8 @@ fn the_skip_policy_leaves_undefined_values_out() {
     assert_eq!((et.dice.mean, et.dice.n, et.dice.empty), (Some(0.5), 2, 3));
     assert_eq!((et.hd95.mean, et.hd95.n, et.hd95.std), (Some(0.0), 1, None));
     assert_eq!((et.lesion_dice.mean, et.lesion_dice.n), (Some(0.5), 2));
+    assert_eq!((et.volume_error_ml.mean, et.volume_error_ml.n), (Some(-0.032), 2));
+    assert_eq!((et.relative_volume_error.mean, et.relative_volume_error.n), (Some(-0.5), 2));
 }
 
 #[test]
@@ -151,7 +210,7 @@ fn a_speck_alone_is_nothing_to_score() {
 fn metrics_json_has_the_declared_shape() {
     let evaluation = summarise(&four_cases(), EmptyPolicy::Skip, "BraTS 2017");
     let text = serde_json::to_string(&evaluation).unwrap();
-    assert!(text.starts_with(r#"{"label_scheme":"BraTS 2017","empty_policy":"skip","regions":{"WT":{"dice":{"mean":1.0,"median":1.0,"std":0.0,"n":4,"empty":0},"precision":1.0,"recall":1.0,"hd95":{"mean":0.0,"#), "{text}");
+    assert!(text.starts_with(r#"{"label_scheme":"BraTS 2017","empty_policy":"skip","regions":{"WT":{"dice":{"mean":1.0,"median":1.0,"std":0.0,"n":4,"empty":0,"ci95":null},"precision":1.0,"recall":1.0,"hd95":{"mean":0.0,"#), "{text}");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys = |v: &serde_json::Value| {
         let mut keys: Vec<String> = v.as_object().unwrap().keys().cloned().collect();
@@ -160,8 +219,29 @@ fn metrics_json_has_the_declared_shape() {
     };
     assert_eq!(keys(&json), ["cases", "empty_policy", "label_scheme", "regions"]);
     for region in ["WT", "TC", "ET"] {
-        assert_eq!(keys(&json["regions"][region]), ["dice", "hd95", "lesion_dice", "precision", "recall"]);
-        assert_eq!(keys(&json["regions"][region]["hd95"]), ["empty", "mean", "median", "n", "std"]);
+        let figures = &json["regions"][region];
+        assert_eq!(
+            keys(figures),
+            [
+                "absolute_relative_volume_error",
+                "absolute_volume_error_ml",
+                "dice",
+                "hd95",
+                "lesion_dice",
+                "lesion_hd95",
+                "pooled",
+                "precision",
+                "recall",
+                "relative_volume_error",
+                "scan_precision",
+                "scan_recall",
+                "volume_error_ml"
+            ]
+        );
+        assert_eq!(keys(&figures["hd95"]), ["ci95", "empty", "mean", "median", "n", "std"]);
+        for metric in Metric::ALL {
+            assert_eq!(keys(&figures[metric.name()]), ["ci95", "empty", "mean", "median", "n", "std"]);
+        }
     }
     assert_eq!(keys(&json["cases"][0]), ["ET", "TC", "WT", "id"]);
     assert_eq!(json["cases"][2]["id"], "spurious");
@@ -178,9 +258,9 @@ fn nothing_to_summarise_is_null_and_not_nan() {
     let evaluation = summarise(&[], EmptyPolicy::Brats, "BraTS 2017");
     assert_eq!(evaluation.regions.wt.dice, Summary::default());
     let text = serde_json::to_string(&evaluation).unwrap();
-    assert!(
-        text.contains(r#""dice":{"mean":null,"median":null,"std":null,"n":0,"empty":0},"precision":null"#)
-    );
+    assert!(text.contains(
+        r#""dice":{"mean":null,"median":null,"std":null,"n":0,"empty":0,"ci95":null},"precision":null"#
+    ));
     assert_eq!(Summary::of([Some(f64::NAN), Some(2.0), Some(4.0), None], 1).mean, Some(3.0));
 }
 
@@ -190,9 +270,11 @@ fn csv_has_a_row_a_case_and_region() {
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 1 + 4 * 3);
     assert!(lines[0].starts_with("case,region,dice,precision,recall,hd95_mm,lesion_dice"));
-    assert_eq!(lines[1], "right,WT,1,1,1,0,1,0,0.6,0.6,600,0,0,7400,");
-    assert_eq!(lines[6], "missed,ET,0,,0,,0,373.13,0.064,0,0,0,64,7936,prediction");
-    assert!(lines[12].starts_with("\"none, \"\"quoted\"\"\",ET,,,"));
+    assert!(lines.iter().all(|line| line.split(',').count() == 21 || line.starts_with('"')));
+    assert_eq!(lines[1], "right,WT,1,1,1,0,1,0,0.6,0.6,600,0,0,7400,,0,0,1,0,0,0");
+    assert_eq!(lines[6], "missed,ET,0,,0,,0,374,0.064,0,0,0,64,7936,prediction,-0.064,-1,1,1,0,0");
+    assert_eq!(lines[9], "spurious,ET,,,,,,,0,0.064,0,64,0,7936,reference,,,0,0,1,0");
+    assert!(lines[12].starts_with("\"none, \"\"quoted\"\"\",ET,,,") && lines[12].ends_with(",both,,,,,,"));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 
 use ndarray::{Array3, ShapeBuilder};
 use scribseg_metrics::{
-    LesionParams, RegionMetrics, dice, evaluate_case, hd95, lesion_dice, lesion_scores, precision, recall,
+    EmptyPolicy, LesionParams, RegionMetrics, dice, evaluate_case, hd95, lesion_dice, lesion_scores,
+    precision, recall, summarise,
 };
 use serde::Deserialize;
 
@@ -30,6 +31,8 @@ struct Expected {
     lesions: Option<ExpectedLesions>,
     reference_ml: f64,
     prediction_ml: f64,
+    volume_error_ml: f64,
+    relative_volume_error: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -122,5 +125,24 @@ fn single_functions_and_foreign_memory_order_agree_with_scipy() {
         same(&format!("pair {i}"), lesion_dice(r, p, pair.spacing, &params).unwrap(), expected);
         let scores = lesion_scores(r, p, pair.spacing, &params).unwrap();
         same(&format!("pair {i}"), scores.map(|l| l.hd95), pair.wt.lesions.as_ref().map(|l| l.hd95));
+    }
+}
+
+#[test]
+fn volume_errors_agree_with_numpy() {
+    for (i, pair) in pairs().iter().enumerate() {
+        let reference = decode(pair.shape, &pair.reference);
+        let prediction = decode(pair.shape, &pair.prediction);
+        let case = evaluate_case(reference.view(), prediction.view(), pair.spacing).unwrap();
+        let evaluation = summarise(&[case], EmptyPolicy::Brats, "internal");
+        for ((name, ours), theirs) in
+            evaluation.cases[0].regions.named().into_iter().zip([&pair.wt, &pair.tc, &pair.et])
+        {
+            same(&format!("pair {i} {name} ml"), ours.volume_error_ml, Some(theirs.volume_error_ml));
+            // Two empty masks have no error under this policy; what NumPy divides by is 0.
+            let both = theirs.reference_ml == 0.0 && theirs.prediction_ml == 0.0;
+            let relative = if both { Some(0.0) } else { theirs.relative_volume_error };
+            same(&format!("pair {i} {name} relative"), ours.relative_volume_error, relative);
+        }
     }
 }

@@ -100,6 +100,8 @@ section! {
         crop_mm: f64 = 192.0,
         /// Part of the cohort that trains; the paper: 228 of 285.
         train_fraction: f64 = 0.8,
+        /// Folds of a cross-validation (`fit --folds`), each held out once, instead of `train_fraction`; 0: one split.
+        folds: usize = 0,
         /// The scheme of label files: `brats2017` (1 NCR/NET, 2 ED, 4 ET), `brats2023` (1, 2, 3) or `msd` (2, 1, 3). Never inferred from values.
         label_scheme: String = "brats2017".to_owned(),
         /// The values of scribble files.
@@ -369,6 +371,12 @@ impl Config {
         };
         range("input.crop_mm", self.input.crop_mm, 16.0, 1024.0)?;
         range("input.train_fraction", self.input.train_fraction, 0.01, 0.99)?;
+        if self.input.folds == 1 || self.input.folds > 100 {
+            let found = self.input.folds;
+            return Err(Error::Config(format!(
+                "key `input.folds`: expected 0 (one split) or 2 to 100, found {found}"
+            )));
+        }
         one_of("input.label_scheme", &self.input.label_scheme, &["brats2017", "brats2023", "msd"])?;
         self.input.scribble_values.mapping()?;
         range("phantom.cases", self.phantom.cases as f64, 2.0, 1e5)?;

@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use ndarray::{Array2, Array3, Axis};
-use scribseg_metrics::{CaseMetrics, EmptyPolicy, Evaluation};
+use ndarray::{Array2, Axis};
+use scribseg_metrics::Evaluation;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Preset};
 use crate::error::{Error, Result};
+use crate::evaluation::measure;
 use crate::methods::Methods;
 use crate::progress::Progress;
 use crate::rows;
 use crate::run::RunDir;
-use crate::scan::Scan;
 use crate::study::{Scribbles, Study};
 
 /// A row of Table 1.
@@ -157,6 +157,11 @@ pub fn parse_rows(words: &[String]) -> Result<Vec<RowId>> {
 pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<Reproduced> {
     let ReproduceOptions { preset, config, cohort, rows, jobs, out, device } = options;
     config.validate()?;
+    if config.input.folds > 0 {
+        return Err(Error::Config(
+            "key `input.folds`: expected 0, for Table 1 is measured on one split; `fit --folds` cross-validates".into(),
+        ));
+    }
     let rows = parse_rows(rows)?;
     let (cohort, name) = match cohort {
         Some(path) => (crate::verbs::open_cohort(path, config)?, folder_name(path)),
@@ -198,7 +203,8 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
         ));
     }
     let methods = Methods::paper(config);
-    let study = Study::open(out, &cohort, &Scribbles::Simulated, None, config, &methods, device, progress)?;
+    let source = Scribbles::Simulated;
+    let study = Study::open(out, None, &cohort, &source, None, config, &methods, device, progress)?;
     let run = &study.run;
     let measured = rows::run(&study, &rows, *jobs)?;
     let evaluation = measured.last().map(|(_, evaluation)| evaluation.clone());
@@ -272,21 +278,4 @@ fn figure(study: &Study<'_>, rows: &[RowId]) -> Result<Vec<FigureCase>> {
             })
         })
         .collect()
-}
-
-/// The figures of one scan on its whole grid.
-pub(crate) fn measure(scan: &Scan, prediction: &Array3<u8>) -> Result<CaseMetrics> {
-    let reference = scan.reference.as_ref().ok_or_else(|| {
-        Error::case(
-            &scan.id,
-            "needs a reference segmentation (`_seg`), found none; add it or leave the case out",
-        )
-    })?;
-    scribseg_metrics::evaluate_case(reference.view(), prediction.view(), scan.spacing)
-        .map(|m| m.named(&scan.id))
-        .map_err(|e| Error::case(&scan.id, e))
-}
-
-pub(crate) fn policy(config: &Config) -> EmptyPolicy {
-    if config.evaluate.empty == "skip" { EmptyPolicy::Skip } else { EmptyPolicy::Brats }
 }

@@ -1,21 +1,24 @@
 //! The main job on one's own data: both phases, SC+GC+CRF then KM+SC+CRF.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use candle_core::Device;
 use rayon::prelude::*;
-use scribseg_io::Cohort;
+use scribseg_io::{Cohort, Presence, PresenceTable};
 use scribseg_metrics::Evaluation;
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::experiments::{measure, policy};
+use crate::evaluation::{self, Pair, measure, policy};
+use crate::inputs::Inputs;
 use crate::methods::Methods;
 use crate::progress::Progress;
+use crate::run::RunDir;
 use crate::segment::{classes, merge};
-use crate::study::{Part, Scribbles, Study};
+use crate::split::{Split, Stratum};
+use crate::study::{Fold, Part, Scribbles, Study};
 use crate::train::Start;
 
 /// What `fit` is asked for.
@@ -43,6 +46,9 @@ pub struct FitSummary {
     pub train: Vec<String>,
     /// Held-out cases.
     pub test: Vec<String>,
+    /// The folds of a cross-validation, each fitted in `fold-<number>` of the run directory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub folds: Vec<Split>,
     /// Figures on the held-out cases, where there are any.
     pub metrics: Option<Evaluation>,
 }
@@ -61,7 +67,7 @@ pub(crate) fn check_trainable(cohort: &Cohort) -> Result<()> {
     Ok(())
 }
 
-/// Trains both phases and, where references allow, measures the held-out scans.
+/// Trains both phases and, where references allow, measures the held-out scans; with `input.folds`, once a fold.
 ///
 /// A run that was cut short goes on where it was; one that is done says so.
 ///
@@ -87,8 +93,8 @@ pub fn fit(options: &FitOptions, progress: &dyn Progress) -> Result<FitSummary> 
 /// As [`fit()`].
 pub fn fit_with(
     methods: &Methods,
-    cohort: &std::path::Path,
-    out: &std::path::Path,
+    cohort: &Path,
+    out: &Path,
     scribbles: Option<PathBuf>,
     presence: Option<PathBuf>,
     config: &Config,
@@ -99,8 +105,20 @@ pub fn fit_with(
     let cohort = crate::verbs::open_cohort(cohort, config)?;
     check_trainable(&cohort)?;
     let source = scribbles.map_or(Scribbles::Simulated, Scribbles::Folder);
-    let study = Study::open(out, &cohort, &source, presence.as_deref(), config, methods, device, progress)?;
-    let run = &study.run;
+    let presence = presence.as_deref();
+    if config.input.folds > 0 {
+        return cross_validate(methods, &cohort, out, &source, presence, config, device, progress);
+    }
+    let study = Study::open(out, None, &cohort, &source, presence, config, methods, device, progress)?;
+    let metrics = train_and_measure(&study)?;
+    let ids = |scans: &[std::sync::Arc<crate::scan::Scan>]| scans.iter().map(|s| s.id.clone()).collect();
+    let (run, train, test) = (study.run.root().to_owned(), ids(&study.train), ids(&study.test));
+    Ok(FitSummary { run, train, test, folds: Vec::new(), metrics })
+}
+
+/// Both phases on a study's training scans, then predictions and figures of its held-out ones.
+fn train_and_measure(study: &Study<'_>) -> Result<Option<Evaluation>> {
+    let Study { run, methods, config, device, progress, .. } = study;
     let scribbles = study.scribbles()?;
     let weak = study.weak_masks(&scribbles)?;
     let phase1 = Study::tumour_supervision(&scribbles, Some(&weak));
@@ -134,13 +152,89 @@ pub fn fit_with(
         })
         .collect::<Result<Vec<_>>>()?;
     progress.end();
-    let metrics = (!cases.is_empty())
-        .then(|| scribseg_metrics::summarise(&cases, policy(config), &study.scheme.describe()));
+    let metrics = (!cases.is_empty()).then(|| evaluation::of(&cases, policy(config), study.scheme, config));
     if let Some(metrics) = &metrics {
         run.write_json("metrics.json", metrics)?;
         run.write("metrics.csv", metrics.to_csv().as_bytes())?;
     }
     study.close();
-    let ids = |scans: &[std::sync::Arc<crate::scan::Scan>]| scans.iter().map(|s| s.id.clone()).collect();
-    Ok(FitSummary { run: run.root().to_owned(), train: ids(&study.train), test: ids(&study.test), metrics })
+    Ok(metrics)
+}
+
+/// `fit` once a fold, each in a run directory of its own inside `out`; then the figures of all held-out scans together,
+/// every one predicted by networks that have not seen it. A fold that is done is left alone.
+fn cross_validate(
+    methods: &Methods,
+    cohort: &Cohort,
+    out: &Path,
+    scribbles: &Scribbles,
+    presence: Option<&Path>,
+    config: &Config,
+    device: &Device,
+    progress: &dyn Progress,
+) -> Result<FitSummary> {
+    let folder = match scribbles {
+        Scribbles::Folder(folder) => Some(folder.as_path()),
+        Scribbles::Simulated => None,
+    };
+    let inputs = Inputs::of(cohort, folder, presence)?;
+    RunDir::examine(out, config, &inputs)?;
+    let whole = Split::stratified(&strata(cohort, presence)?, config.input.folds, config.seed)?;
+    for number in 1..=whole.folds.len() {
+        let run = Fold::folder(out, number);
+        progress.stage("fold", &format!("{number} of {}", whole.folds.len()));
+        RunDir::examine(&run, config, &inputs)?;
+        // Its figures are the last that a fold writes.
+        if run.join("metrics.csv").is_file() {
+            progress.log(&format!("fold {number} is done"));
+            continue;
+        }
+        let fold = Some(Fold { whole: &whole, number });
+        let study = Study::open(out, fold, cohort, scribbles, presence, config, methods, device, progress)?;
+        train_and_measure(&study)?;
+    }
+    let mut pairs = Vec::new();
+    for (number, fold) in (1..).zip(&whole.folds) {
+        let predictions = Fold::folder(out, number).join("predictions");
+        for case in cohort.cases.iter().filter(|case| fold.test.contains(&case.id)) {
+            let Some(reference) = case.reference.clone() else { continue };
+            let prediction = predictions.join(format!("{}_seg.nii.gz", case.id));
+            pairs.push(Pair { id: case.id.clone(), reference, prediction });
+        }
+    }
+    pairs.sort_by(|a, b| a.id.cmp(&b.id));
+    let cases = evaluation::measure_files("all folds", &pairs, cohort.scheme, progress)?;
+    let metrics = evaluation::of(&cases, policy(config), cohort.scheme, config);
+    let run = RunDir::open(out, config, &inputs)?;
+    run.write_json("metrics.json", &metrics)?;
+    run.write("metrics.csv", metrics.to_csv().as_bytes())?;
+    let Split { train, test, folds } = whole;
+    Ok(FitSummary { run: run.root().to_owned(), train, test, folds, metrics: Some(metrics) })
+}
+
+/// What folds are balanced by: presence from the table, else from the reference, and the reference's volume.
+fn strata(cohort: &Cohort, presence: Option<&Path>) -> Result<Vec<Stratum>> {
+    let own = cohort.root.join("participants.tsv");
+    let table = match presence.or_else(|| own.is_file().then_some(own.as_path())) {
+        Some(path) => Some(PresenceTable::read(path)?),
+        None => None,
+    };
+    (cohort.cases.par_iter())
+        .map(|case| {
+            let labels = case.reference.as_ref().map(|path| -> Result<_> {
+                let grid = scribseg_io::read_geometry(path)?;
+                Ok((scribseg_io::read_segmentation(path, &grid, cohort.scheme)?, grid.spacing()))
+            });
+            let labels = labels.transpose()?;
+            let presence = match (&table, &labels) {
+                (Some(table), _) => table.for_cases([case.id.as_str()])?[0],
+                (None, Some((labels, _))) => Presence::from_labels(labels.view()),
+                (None, None) => Presence::default(),
+            };
+            let tumour_ml = labels.map(|(labels, spacing)| {
+                labels.iter().filter(|&&v| v != 0).count() as f64 * spacing.iter().product::<f64>() / 1000.0
+            });
+            Ok(Stratum { id: case.id.clone(), presence, tumour_ml })
+        })
+        .collect()
 }

@@ -13,7 +13,8 @@ use scribseg_metrics::{CaseMetrics, Evaluation, RegionSummary};
 
 use crate::batches::Supervision;
 use crate::error::{Error, Result};
-use crate::experiments::{ROWS, RegionFigures, Row, RowId, measure, policy};
+use crate::evaluation::{self, measure, policy};
+use crate::experiments::{ROWS, RegionFigures, Row, RowId};
 use crate::progress::Progress;
 use crate::schedule::{self, Task};
 use crate::segment::{classes, merge};
@@ -293,9 +294,9 @@ impl Rows<'_> {
             .collect::<Result<_>>()?;
         let (own, merged): (Vec<_>, Vec<_>) = measured.into_iter().unzip();
         let own: Vec<CaseMetrics> = own.into_iter().flatten().collect();
-        let (scheme, policy) = (study.scheme.describe(), policy(study.config));
-        let own = scribseg_metrics::summarise(&own, policy, &scheme);
-        let merged = scribseg_metrics::summarise(&merged, policy, &scheme);
+        let policy = policy(study.config);
+        let own = scribseg_metrics::summarise(&own, policy, &study.scheme.describe());
+        let merged = evaluation::of(&merged, policy, study.scheme, study.config);
         let seconds = self.seconds(row).filter(|_| study.config.evaluate.seconds);
         let only =
             |region: &RegionSummary| RegionFigures { dice: region.dice.mean, recall: None, precision: None };

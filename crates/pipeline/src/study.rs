@@ -6,12 +6,10 @@ use std::sync::Arc;
 use candle_core::Device;
 use candle_nn::VarMap;
 use ndarray::{Array3, Zip};
-use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use scribseg_io::{Cohort, LabelScheme, LabelVolume, Presence, PresenceTable, ScribbleMapping, companion};
-use serde::{Deserialize, Serialize};
 
-use crate::batches::{Supervision, derived_seed, generator};
+use crate::batches::{Supervision, derived_seed};
 use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::inputs::Inputs;
@@ -21,6 +19,7 @@ use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
 use crate::segment;
+use crate::split::Split;
 use crate::supervision as labels;
 use crate::train::{Stage, Start, Trainer};
 
@@ -28,34 +27,6 @@ use crate::train::{Stage, Start, Trainer};
 pub(crate) const CRF_TUMOUR: [usize; 3] = [0, 2, 3];
 /// The channels of the CRF's features: T1, T1ce, FLAIR for the sub-structures.
 pub(crate) const CRF_SUBSTRUCTURES: [usize; 3] = [0, 1, 3];
-
-/// Which cases train and which test.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
-    /// Training cases in name order.
-    pub train: Vec<String>,
-    /// Held-out cases in name order; only cases with a reference are held out.
-    pub test: Vec<String>,
-}
-
-impl Split {
-    /// A seeded random split: `1 − train_fraction` of the cases with a reference are held out, at least one and never
-    /// all of the cohort.
-    pub fn draw(cases: &[(String, bool)], train_fraction: f64, seed: u64) -> Self {
-        let mut with_reference: Vec<&String> = cases.iter().filter(|c| c.1).map(|c| &c.0).collect();
-        with_reference.shuffle(&mut generator(seed, "split", 0));
-        let wanted = (with_reference.len() as f64 * (1.0 - train_fraction)).round() as usize;
-        let held = wanted.clamp(1, cases.len().saturating_sub(1).max(1)).min(with_reference.len());
-        let test: Vec<String> = with_reference.into_iter().take(held).cloned().collect();
-        let (mut test, mut train) = (
-            test.clone(),
-            cases.iter().map(|c| c.0.clone()).filter(|id| !test.contains(id)).collect::<Vec<_>>(),
-        );
-        test.sort();
-        train.sort();
-        Self { train, test }
-    }
-}
 
 /// The part of a phase's schedule that a stage trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +56,22 @@ pub(crate) enum Scribbles {
     Folder(PathBuf),
 }
 
+/// One fold of a cross-validation: it is fitted in the folder `fold-<number>` of the run directory.
+#[derive(Clone, Copy)]
+pub(crate) struct Fold<'a> {
+    /// All folds.
+    pub(crate) whole: &'a Split,
+    /// From 1.
+    pub(crate) number: usize,
+}
+
+impl Fold<'_> {
+    /// The run directory of fold `number`.
+    pub(crate) fn folder(run: &Path, number: usize) -> PathBuf {
+        run.join(format!("fold-{number}"))
+    }
+}
+
 /// A prepared cohort and all that its stages share.
 pub(crate) struct Study<'a> {
     pub(crate) run: RunDir,
@@ -102,9 +89,11 @@ pub(crate) struct Study<'a> {
 
 impl<'a> Study<'a> {
     /// Reads, normalises, crops and splits the cohort; finds the presence labels and the scribbles of the training
-    /// scans. The run directory is claimed last, when every input was found to be usable.
+    /// scans. The run directory is claimed last, when every input was found to be usable; that of a fold lies in `out`,
+    /// which is claimed for all of them.
     pub(crate) fn open(
         out: &Path,
+        fold: Option<Fold<'_>>,
         cohort: &Cohort,
         scribbles: &Scribbles,
         presence: Option<&Path>,
@@ -125,9 +114,16 @@ impl<'a> Study<'a> {
             ));
         }
         let inputs = Inputs::of(cohort, folder, presence)?;
+        let whole_run = out;
+        RunDir::examine(whole_run, config, &inputs)?;
+        let fold_folder = fold.map(|fold| Fold::folder(out, fold.number));
+        let out = fold_folder.as_deref().unwrap_or(out);
         RunDir::examine(out, config, &inputs)?;
         let cases: Vec<_> = cohort.cases.iter().map(|c| (c.id.clone(), c.reference.is_some())).collect();
-        let split = Split::draw(&cases, config.input.train_fraction, config.seed);
+        let split = match fold.and_then(|fold| fold.whole.folds.get(fold.number - 1)) {
+            Some(split) => split.clone(),
+            None => Split::draw(&cases, config.input.train_fraction, config.seed),
+        };
         progress.stage(
             "prepare",
             &format!(
@@ -187,12 +183,17 @@ impl<'a> Study<'a> {
             scans.iter().filter(|s| ids.contains(&s.id)).cloned().collect()
         };
         let (train, test) = (pick(&split.train), pick(&split.test));
+        // What one fold holds out another trains on: told before the first, not hours into the second.
+        let trained = if fold.is_some() { &scans } else { &train };
+        if fold.is_some() {
+            presence_of(cohort, presence, trained, &crate::progress::Silent)?;
+        }
         let presence = presence_of(cohort, presence, &train, progress)?;
         let given = match folder {
             Some(folder) => {
                 let values = config.input.scribble_values.mapping()?;
                 // Of held-out scans those that are there are looked at too: a fault does not depend on the split.
-                let there = |s: &&Arc<Scan>| companion(folder, &s.id, "scribble").is_file();
+                let there = |s: &&Arc<Scan>| fold.is_some() || companion(folder, &s.id, "scribble").is_file();
                 test.par_iter()
                     .filter(there)
                     .try_for_each(|s| scribble_of(folder, s, &values).map(|_| ()))?;
@@ -200,10 +201,13 @@ impl<'a> Study<'a> {
             }
             None => {
                 progress.log("no --scribbles: scribbles are simulated from the reference segmentations");
-                train.iter().try_for_each(|scan| has_tumour(scan))?;
+                trained.iter().try_for_each(|scan| has_tumour(scan))?;
                 None
             }
         };
+        if let Some(fold) = fold {
+            RunDir::open(whole_run, config, &inputs)?.write_json("split.json", fold.whole)?;
+        }
         let run = RunDir::open(out, config, &inputs)?;
         run.write_json("split.json", &split)?;
         // A run that has its last model needs them no more. One after another: each takes its size in memory once more.
@@ -539,19 +543,4 @@ pub fn contradictions(reference: Option<&Array3<u8>>, table: Presence) -> Vec<St
 /// A label file of our own on the scan's grid, its values as they are (all of them 0 to 3).
 pub(crate) fn read_codes(path: &Path, scan: &Scan) -> Result<Array3<u8>> {
     Ok(LabelVolume::read_on(path, &scan.geometry, "the scan")?.data.mapv(|v| v.clamp(0, 255) as u8))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_split_is_seeded_disjoint_and_holds_out_cases_with_a_reference_only() {
-        let cases: Vec<_> = (0..10).map(|i| (format!("c{i}"), i != 3)).collect();
-        let split = Split::draw(&cases, 0.7, 1);
-        assert_eq!(split, Split::draw(&cases, 0.7, 1));
-        assert_eq!((split.train.len(), split.test.len()), (7, 3));
-        assert!(split.test.iter().all(|t| !split.train.contains(t) && t != "c3"));
-        assert!((2..9).any(|seed| Split::draw(&cases, 0.7, seed) != split));
-    }
 }

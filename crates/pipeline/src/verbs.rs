@@ -8,13 +8,14 @@ use candle_core::Device;
 use ndarray::Array3;
 use rayon::prelude::*;
 use scribseg_io::{Cohort, LabelScheme, Presence, PresenceTable};
-use scribseg_metrics::{EmptyPolicy, Evaluation};
+use scribseg_metrics::Evaluation;
 use serde::Serialize;
 
 use crate::batches::derived_seed;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::experiments::{measure, policy};
+use crate::evaluation::{self, measure, policy};
+pub use crate::evaluation::{Evaluated, evaluate};
 use crate::methods::Methods;
 use crate::model;
 use crate::progress::Progress;
@@ -373,8 +374,7 @@ pub fn cluster_cohort(
     })?;
     let (files, metrics): (Vec<_>, Vec<_>) = done.into_iter().unzip();
     let metrics: Vec<_> = metrics.into_iter().flatten().collect();
-    let metrics = (!metrics.is_empty())
-        .then(|| scribseg_metrics::summarise(&metrics, policy(config), &scheme.describe()));
+    let metrics = (!metrics.is_empty()).then(|| evaluation::of(&metrics, policy(config), scheme, config));
     Ok(Clustered { files, metrics })
 }
 
@@ -396,6 +396,12 @@ pub fn predict(
     let folder = if model.join("models").is_dir() { model.join("models") } else { model.to_owned() };
     let read = |name: &str, outputs: usize| {
         let path = folder.join(format!("{name}.safetensors"));
+        if !path.is_file() && folder.join("fold-1/models").is_dir() {
+            return Err(Error::Model {
+                path: folder.clone(),
+                problem: "expected one run, found the folds of a cross-validation; take one of them (`--model RUN/fold-1`), or `fit` all scans without `--folds`".into(),
+            });
+        }
         if !path.is_file() {
             return Err(Error::Model {
                 path,
@@ -503,88 +509,4 @@ fn same_pixels(id: &str, found: [f64; 3], trained: [f64; 3]) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// `<case>_seg.nii[.gz]` files in a folder and one or two folders down (`<case>/`, `HGG/<case>/`), by case.
-fn find_segmentations(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    fn walk(folder: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
-        let fault = |source| Error::Read { path: folder.to_owned(), source };
-        for entry in std::fs::read_dir(folder).map_err(fault)? {
-            let path = entry.map_err(fault)?.path();
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            if path.is_dir() && depth > 0 {
-                walk(&path, depth - 1, found)?;
-            } else if let Some(id) =
-                name.strip_suffix("_seg.nii.gz").or_else(|| name.strip_suffix("_seg.nii"))
-                && let Some(other) = found.insert(id.to_owned(), path.clone())
-            {
-                let problem =
-                    format!("expected one segmentation of case {id}, found also {}", other.display());
-                return Err(Error::Cohort { path, problem });
-            }
-        }
-        Ok(())
-    }
-    let mut found = BTreeMap::new();
-    walk(folder, 2, &mut found)?;
-    Ok(found)
-}
-
-/// Measures `<case>_seg.nii.gz` files of one folder against a cohort's references or another folder of such files.
-///
-/// # Errors
-/// When a prediction is missing, lies on another grid or has undeclared labels.
-pub fn evaluate(
-    reference: &Path,
-    prediction: &Path,
-    policy_override: Option<EmptyPolicy>,
-    config: &Config,
-    progress: &dyn Progress,
-) -> Result<Evaluation> {
-    let scheme = scheme_of(config)?;
-    let references = find_segmentations(reference)?;
-    let predictions = find_segmentations(prediction)?;
-    let paired: Vec<_> =
-        references.iter().filter_map(|(id, r)| predictions.get(id).map(|p| (id, r, p))).collect();
-    if let Some(id) = predictions.keys().find(|id| !references.contains_key(*id)) {
-        return Err(Error::Cohort {
-            path: reference.to_owned(),
-            problem: format!(
-                "expected a reference `{id}_seg.nii.gz` for the prediction of case {id}, found none; add it, or take the prediction out"
-            ),
-        });
-    }
-    if paired.is_empty() {
-        return Err(Error::Cohort {
-            path: prediction.to_owned(),
-            problem: "expected `<case>_seg.nii[.gz]` files, found none".into(),
-        });
-    }
-    if paired.len() < references.len() {
-        progress.log(&format!(
-            "{} of {} references have a prediction; the others are left out",
-            paired.len(),
-            references.len()
-        ));
-    }
-    progress.begin("evaluate", paired.len() as u64);
-    let done = AtomicU64::new(0);
-    let cases = paired
-        .par_iter()
-        .map(|(id, reference, prediction)| {
-            let geometry = scribseg_io::read_geometry(reference)?;
-            let truth = scribseg_io::read_segmentation(reference, &geometry, scheme)?;
-            let found = scribseg_io::read_segmentation(prediction, &geometry, scheme)?;
-            let metrics = scribseg_metrics::evaluate_case(truth.view(), found.view(), geometry.spacing())
-                .map(|m| m.named(id.as_str()))
-                .map_err(|e| Error::case(id, e))?;
-            progress.advance(done.fetch_add(1, Ordering::Relaxed) + 1, id);
-            Ok(metrics)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    progress.end();
-    let policy = policy_override.unwrap_or_else(|| policy(config));
-    let mut evaluation = scribseg_metrics::summarise(&cases, policy, &scheme.describe());
-    evaluation.missing = references.keys().filter(|id| !predictions.contains_key(*id)).cloned().collect();
-    Ok(evaluation)
 }

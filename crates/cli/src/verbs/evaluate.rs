@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use scribseg_metrics::EmptyPolicy;
-use scribseg_pipeline::{Progress, verbs};
+use scribseg_metrics::{COMPARISON_HEADER, EmptyPolicy};
+use scribseg_pipeline::Progress;
+use scribseg_pipeline::verbs::{self, Evaluated};
 
 use crate::arguments::{Empty, Evaluate, PresetName};
 use crate::outcome::{Outcome, print};
@@ -16,19 +17,29 @@ pub(crate) fn run(arguments: &Evaluate, progress: &dyn Progress) -> Result<Outco
         Empty::Brats => EmptyPolicy::Brats,
         Empty::Skip => EmptyPolicy::Skip,
     });
-    let found = verbs::evaluate(&arguments.reference, &arguments.prediction, policy, &config, progress)?;
-    let json = serde_json::to_string_pretty(&found)? + "\n";
-    let out = arguments.out.as_ref().unwrap_or(&arguments.prediction);
+    let Evaluate { reference, prediction, compare, .. } = arguments;
+    let Evaluated { evaluation, comparison_csv } =
+        verbs::evaluate(reference, prediction, compare.as_deref(), policy, &config, progress)?;
+    let json = serde_json::to_string_pretty(&evaluation)? + "\n";
+    let out = arguments.out.as_ref().unwrap_or(prediction);
     spare_foreign_files(out)?;
     std::fs::create_dir_all(out)
         .with_context(|| format!("{}: cannot be made; choose a writable --out", out.display()))?;
-    scribseg_io::write_atomic(out.join("metrics.csv"), found.to_csv().as_bytes())?;
+    scribseg_io::write_atomic(out.join("metrics.csv"), evaluation.to_csv().as_bytes())?;
     scribseg_io::write_atomic(out.join("metrics.json"), json.as_bytes())?;
-    print(&if arguments.json { json } else { tables::evaluation(&found) })?;
+    let comparison = out.join("comparison.csv");
+    match comparison_csv {
+        Some(csv) => scribseg_io::write_atomic(&comparison, csv.as_bytes())?,
+        // Of an earlier comparison, which the other two files no longer tell of; it is ours.
+        None if comparison.exists() => std::fs::remove_file(&comparison)
+            .with_context(|| format!("{}: cannot be removed", comparison.display()))?,
+        None => {}
+    }
+    print(&if arguments.json { json } else { tables::evaluation(&evaluation) })?;
     Ok(Outcome::Done)
 }
 
-/// An error if `metrics.json` or `metrics.csv` are there and none of ours.
+/// An error if `metrics.json`, `metrics.csv` or `comparison.csv` are there and none of ours.
 fn spare_foreign_files(out: &Path) -> Result<()> {
     let ours = |text: &str| {
         serde_json::from_str::<serde_json::Value>(text).is_ok_and(|v| v.get("empty_policy").is_some())
@@ -39,6 +50,12 @@ fn spare_foreign_files(out: &Path) -> Result<()> {
         Err(_) if json.exists() => Some(json),
         Err(_) => csv.exists().then_some(csv),
     };
+    let comparison = out.join("comparison.csv");
+    let foreign = foreign.or_else(|| {
+        let text = std::fs::read_to_string(&comparison);
+        let theirs = comparison.exists() && !text.is_ok_and(|text| text.starts_with(COMPARISON_HEADER));
+        theirs.then_some(comparison)
+    });
     if let Some(file) = foreign {
         bail!(
             "{}: was not written by scribseg and would be replaced; choose another --out, or move the file away",

@@ -12,17 +12,25 @@ use crate::{page, settings, tables};
 pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
     let mut config = arguments.settings.config(arguments.preset)?;
     settings::set_precision(&mut config, arguments.precision)?;
+    settings::set_folds(&mut config, arguments.folds)?;
     let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
     let options = FitOptions { cohort, out, scribbles, presence, config, device };
     let summary = scribseg_pipeline::fit(&options, progress)?;
     let page = report::write(&summary.run)?;
+    for number in 1..=summary.folds.len() {
+        report::write(&summary.run.join(format!("fold-{number}")))?;
+    }
     progress.log(&format!("models, figures and {} are there", page.display()));
     if json {
         print_json(&summary)?;
     } else {
         let mut text = format!("{}: {} scans trained", summary.run.display(), summary.train.len());
         if let Some(metrics) = &summary.metrics {
-            text += &format!(", held out:\n{}", tables::evaluation(metrics));
+            let held_out = match summary.folds.len() {
+                0 => "held out".to_owned(),
+                folds => format!("each held out in one of {folds} folds"),
+            };
+            text += &format!(", {held_out}:\n{}", tables::evaluation(metrics));
         }
         print(&text)?;
     }
