@@ -117,16 +117,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The benches of the crates that have kernels for a CUDA device, on it and on the CPU.
-pub(crate) fn on_cuda(peers: bool) -> Result<ExitCode> {
-    run(&Arguments {
-        names: vec!["crf-kernels".into()],
-        peers,
-        cuda: true,
-        json: false,
-        record: false,
-        quick: false,
-    })
+/// The benches of the CRF's kernels, on a CUDA device and on the CPU, and with a toolkit to build them that of the networks on a device.
+pub(crate) fn on_cuda(peers: bool, networks: bool) -> Result<ExitCode> {
+    let names =
+        if networks { vec!["crf-kernels".into(), "device".into()] } else { vec!["crf-kernels".into()] };
+    run(&Arguments { names, peers, cuda: true, json: false, record: false, quick: false })
 }
 
 fn discover() -> Result<Vec<Bench>> {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use scribseg_pipeline::Precision;
 
 use crate::device::Choice;
+use crate::settings::Asked;
 
 /// Learns to segment brain tumours in MRI from scribbles and presence labels
 #[derive(Parser)]
@@ -212,7 +212,7 @@ pub(crate) struct Fit {
     pub(crate) preset: PresetName,
     /// What the convolutions multiply: f32, bf16, or auto for the faster one on this machine [default: `network.precision` of the settings]
     #[arg(long, value_name = "PRECISION")]
-    pub(crate) precision: Option<Precision>,
+    pub(crate) precision: Option<Asked>,
     /// Prints split and figures as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -302,7 +302,7 @@ pub(crate) struct Reproduce {
     pub(crate) set: Vec<String>,
     /// What the convolutions multiply: f32, bf16, or auto for the faster one on this machine [default: `network.precision` of the settings]
     #[arg(long, value_name = "PRECISION")]
-    pub(crate) precision: Option<Precision>,
+    pub(crate) precision: Option<Asked>,
     /// Prints the table as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -8,7 +8,7 @@ use crate::outcome::Usage;
 /// What `--device` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// The fastest device that this version can train on: the CPU.
+    /// The first CUDA device, if this build has CUDA and there is one that networks run on; else the CPU.
     Auto,
     Cpu,
     Cuda(usize),
@@ -30,24 +30,63 @@ impl std::str::FromStr for Choice {
     }
 }
 
-/// The device itself. The networks' operators have no CUDA kernels yet, so a GPU is refused before any work is done.
-pub(crate) fn choose(choice: &Choice) -> Result<Device> {
+/// The device itself. `networks`: whether the verb trains or predicts; the others work on the CPU, and no GPU is woken for them.
+pub(crate) fn choose(choice: &Choice, networks: bool) -> Result<Device> {
     match choice {
-        Choice::Cpu | Choice::Auto => Ok(Device::Cpu),
-        Choice::Cuda(n) => {
-            let problem = if cfg!(feature = "cuda") {
-                "this version has no CUDA operators to train or predict with"
-            } else {
-                "expected a build with `--features cuda`, found one without (and this version trains on the CPU alone)"
-            };
-            Err(Usage(format!("--device cuda:{n}: {problem}; take --device cpu")).into())
-        }
+        Choice::Cpu => Ok(Device::Cpu),
+        Choice::Auto if networks => Ok(fastest()),
+        Choice::Auto => Ok(Device::Cpu),
+        Choice::Cuda(n) => cuda(*n, networks),
     }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn fastest() -> Device {
+    Device::Cpu
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(n: usize, _: bool) -> Result<Device> {
+    let problem = "expected a build with `--features cuda`, found one without; take --device cpu";
+    Err(Usage(format!("--device cuda:{n}: {problem}")).into())
+}
+
+/// The first CUDA device if it can be used; why it cannot is said, for it is there in vain.
+#[cfg(feature = "cuda")]
+fn fastest() -> Device {
+    cuda(0, true).unwrap_or_else(|error| {
+        eprintln!("{error}; working on the CPU");
+        Device::Cpu
+    })
+}
+
+/// CUDA device `n` with all that networks need: driver, NVRTC, cuDNN.
+#[cfg(feature = "cuda")]
+fn cuda(n: usize, networks: bool) -> Result<Device> {
+    if !networks {
+        return Ok(Device::Cpu);
+    }
+    let fault = |problem: String| Usage(format!("--device cuda:{n}: {problem}; or take --device cpu"));
+    let device = Device::new_cuda(n).map_err(|error| {
+        fault(format!("expected an NVIDIA GPU of this number and its driver, found: {error}"))
+    })?;
+    scribseg_pipeline::check_device(&device, scribseg_pipeline::Precision::auto_on(&device))
+        .map_err(|error| fault(error.to_string()))?;
+    Ok(device)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verbs_without_networks_stay_on_the_cpu() {
+        for choice in [Choice::Auto, Choice::Cpu] {
+            assert!(choose(&choice, false).unwrap().is_cpu());
+        }
+        assert!(choose(&Choice::Cpu, true).unwrap().is_cpu());
+        assert_eq!(choose(&Choice::Cuda(0), false).is_ok(), cfg!(feature = "cuda"));
+    }
 
     #[test]
     fn names_of_devices() {

@@ -41,7 +41,8 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     if let Some(threads) = common.threads {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
-    let device = device::choose(&common.device)?;
+    let networks = matches!(arguments.verb, Verb::Fit(_) | Verb::Predict(_) | Verb::Reproduce(_));
+    let device = device::choose(&common.device, networks)?;
     let progress = Terminal::new(common.quiet);
     match arguments.verb {
         Verb::Phantom(a) => verbs::steps::phantom(&a, &progress),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use scribseg_pipeline::{Config, Precision};
 
 use crate::arguments::{PresetName, Settings};
@@ -25,9 +26,31 @@ pub(crate) fn set(config: &mut Config, assignments: &[String]) -> Result<()> {
     Ok(config.set_all(assignments).map_err(|e| Usage(format!("--set: {e}")))?)
 }
 
+/// What `--precision` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The faster one on the device.
+    Auto,
+    This(Precision),
+}
+
+impl std::str::FromStr for Asked {
+    type Err = <Precision as std::str::FromStr>::Err;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        if name == "auto" { Ok(Self::Auto) } else { name.parse().map(Self::This) }
+    }
+}
+
 /// `--precision` is short for a setting, so that a run's configuration says what it was computed in.
-pub(crate) fn set_precision(config: &mut Config, precision: Option<Precision>) -> Result<()> {
-    let assignment = precision.map(|precision| format!("network.precision={precision}"));
+pub(crate) fn set_precision(config: &mut Config, asked: Option<Asked>, device: &Device) -> Result<()> {
+    let assignment = asked.map(|asked| {
+        let precision = match asked {
+            Asked::Auto => Precision::auto_on(device),
+            Asked::This(precision) => precision,
+        };
+        format!("network.precision={precision}")
+    });
     set(config, assignment.as_slice())
 }
 

@@ -69,6 +69,11 @@ impl Sampler {
         Ok(Self { labelled, tumour, batch, from_tumour })
     }
 
+    /// The slices that carry labels, scan by scan.
+    pub(crate) fn labelled(&self) -> &[SliceId] {
+        &self.labelled
+    }
+
     /// The slices of batch `iteration`: no slice twice while there are enough.
     pub(crate) fn batch(&self, seed: u64, purpose: &str, iteration: usize) -> Vec<SliceId> {
         let mut rng = generator(seed, purpose, iteration as u64);
@@ -87,25 +92,22 @@ impl Sampler {
     }
 }
 
-/// A batch on the device.
-pub(crate) struct Batch {
-    /// `[B, 4, H, W]`.
-    pub(crate) images: Tensor,
-    /// `[B, H, W]` u8.
-    pub(crate) strong: Tensor,
-    /// `[B, H, W]` u8.
-    pub(crate) weak: Tensor,
-    /// `[B, H, W]` f32, 1 inside the brain; made only when asked for.
-    pub(crate) brain: Option<Tensor>,
+/// The values of a batch, gathered but not on a device yet.
+pub(crate) struct Gathered {
+    shape: [usize; 3],
+    images: Vec<f32>,
+    strong: Vec<u8>,
+    weak: Vec<u8>,
+    brain: Option<Vec<f32>>,
 }
 
-impl Batch {
-    pub(crate) fn gather(
+impl Gathered {
+    /// Of these slices; the brain only when asked for.
+    pub(crate) fn new(
         scans: &[Arc<Scan>],
         supervision: &Supervision,
         slices: &[SliceId],
         with_brain: bool,
-        device: &Device,
     ) -> Result<Self> {
         let Some(&(first, _)) = slices.first() else {
             return Err(Error::Config("key `train.batch`: expected at least 1, found an empty batch".into()));
@@ -124,14 +126,31 @@ impl Batch {
                 brain.extend(scans[i].brain.index_axis(Axis(0), z).iter().map(|&v| f32::from(u8::from(v))));
             }
         }
-        let brain = with_brain.then(|| Tensor::from_vec(brain, (b, h, w), device)).transpose()?;
-        Ok(Self {
-            images: Tensor::from_vec(images, (b, 4, h, w), device)?,
-            strong: Tensor::from_vec(strong, (b, h, w), device)?,
-            weak: Tensor::from_vec(weak, (b, h, w), device)?,
-            brain,
+        Ok(Self { shape: [b, h, w], images, strong, weak, brain: with_brain.then_some(brain) })
+    }
+
+    /// As tensors on `device`.
+    pub(crate) fn onto(self, device: &Device) -> Result<Batch> {
+        let [b, h, w] = self.shape;
+        Ok(Batch {
+            images: Tensor::from_vec(self.images, (b, 4, h, w), device)?,
+            strong: Tensor::from_vec(self.strong, (b, h, w), device)?,
+            weak: Tensor::from_vec(self.weak, (b, h, w), device)?,
+            brain: self.brain.map(|brain| Tensor::from_vec(brain, (b, h, w), device)).transpose()?,
         })
     }
+}
+
+/// A batch on the device.
+pub(crate) struct Batch {
+    /// `[B, 4, H, W]`.
+    pub(crate) images: Tensor,
+    /// `[B, H, W]` u8.
+    pub(crate) strong: Tensor,
+    /// `[B, H, W]` u8.
+    pub(crate) weak: Tensor,
+    /// `[B, H, W]` f32, 1 inside the brain; made only when asked for.
+    pub(crate) brain: Option<Tensor>,
 }
 
 #[cfg(test)]

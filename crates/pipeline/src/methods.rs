@@ -52,6 +52,22 @@ pub trait PairwiseLoss: Sync + Send {
         width: usize,
         pixel_mm: [f64; 2],
     ) -> Result<Arc<dyn PairwiseKernel>>;
+
+    /// The same for a loss of tensors on `device`; there as here unless a kernel has to be there.
+    ///
+    /// # Errors
+    /// As [`kernel`](Self::kernel), and when the device refuses.
+    fn kernel_on(
+        &self,
+        device: &Device,
+        features: &[f32],
+        height: usize,
+        width: usize,
+        pixel_mm: [f64; 2],
+    ) -> Result<Arc<dyn PairwiseKernel>> {
+        let _ = device;
+        self.kernel(features, height, width, pixel_mm)
+    }
 }
 
 /// A network with loaded weights.
@@ -142,6 +158,8 @@ impl Methods {
                 sigma_xy_mm: config.crf.sigma_xy_mm,
                 sigma_intensity: config.crf.sigma_intensity,
                 kernel: config.crf.kernel.clone(),
+                #[cfg(feature = "cuda")]
+                cuda: std::sync::Mutex::new(None),
             }),
             network: Box::new(UNetFactory {
                 width: config.network.width,
@@ -226,6 +244,7 @@ impl SegmenterFactory for UNetFactory {
         let vb = VarBuilder::from_varmap(weights, candle_core::DType::F32, device);
         let fault = |e: scribseg_unet::Error| Error::Network(e.to_string());
         let precision = self.precision.parse().map_err(fault)?;
+        scribseg_unet::check_device(device, precision).map_err(fault)?;
         let net = scribseg_unet::UNet::load(&self.config(outputs), vb).map_err(fault)?;
         Ok(Box::new(Net(net.with_precision(precision))))
     }
@@ -259,6 +278,52 @@ struct Bilateral {
     sigma_xy_mm: f64,
     sigma_intensity: f64,
     kernel: String,
+    /// The device that kernels were last asked for, with what is compiled for it.
+    #[cfg(feature = "cuda")]
+    cuda: std::sync::Mutex<Option<(candle_core::DeviceLocation, Arc<scribseg_crf_kernels::Cuda>)>>,
+}
+
+fn fault(error: scribseg_crf_kernels::Error) -> Error {
+    Error::Network(format!("dense CRF: {error}"))
+}
+
+impl Bilateral {
+    fn features(
+        &self,
+        features: &[f32],
+        height: usize,
+        width: usize,
+        pixel_mm: [f64; 2],
+    ) -> Result<Features> {
+        Features::bilateral(features, height, width, pixel_mm, self.sigma_xy_mm, self.sigma_intensity)
+            .map_err(fault)
+    }
+
+    /// The lattice that `kernel` asks for, if it is one.
+    fn lattice(&self, features: &Features) -> Result<Option<Lattice>> {
+        let quality = match self.kernel.as_str() {
+            "exact" => return Ok(None),
+            "lattice-hq" => Quality::High,
+            _ => Quality::Standard,
+        };
+        let path = CpuPath::detect().map_err(fault)?;
+        Lattice::build_with(features, quality, path).map(Some).map_err(fault)
+    }
+
+    /// The kernels' own view of candle's device.
+    #[cfg(feature = "cuda")]
+    fn cuda(&self, device: &candle_core::CudaDevice) -> Result<Arc<scribseg_crf_kernels::Cuda>> {
+        use candle_core::backend::BackendDevice;
+        let mut kept = self.cuda.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &*kept {
+            Some((location, cuda)) if *location == device.location() => Ok(cuda.clone()),
+            _ => {
+                let cuda = scribseg_crf_kernels::Cuda::on_stream(device.cuda_stream()).map_err(fault)?;
+                *kept = Some((device.location(), cuda.clone()));
+                Ok(cuda)
+            }
+        }
+    }
 }
 
 impl PairwiseLoss for Bilateral {
@@ -269,19 +334,30 @@ impl PairwiseLoss for Bilateral {
         width: usize,
         pixel_mm: [f64; 2],
     ) -> Result<Arc<dyn PairwiseKernel>> {
-        let fault = |e: scribseg_crf_kernels::Error| Error::Network(format!("dense CRF: {e}"));
-        let features =
-            Features::bilateral(features, height, width, pixel_mm, self.sigma_xy_mm, self.sigma_intensity)
-                .map_err(fault)?;
-        let lattice = |quality| {
-            let path = CpuPath::detect()?;
-            Ok(Arc::new(Lattice::build_with(&features, quality, path)?) as Arc<dyn PairwiseKernel>)
+        let features = self.features(features, height, width, pixel_mm)?;
+        Ok(match self.lattice(&features)? {
+            Some(lattice) => Arc::new(lattice),
+            None => Arc::new(Exact::build(features).map_err(fault)?),
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn kernel_on(
+        &self,
+        device: &Device,
+        features: &[f32],
+        height: usize,
+        width: usize,
+        pixel_mm: [f64; 2],
+    ) -> Result<Arc<dyn PairwiseKernel>> {
+        use scribseg_crf_kernels::Resident;
+        let Device::Cuda(device) = device else { return self.kernel(features, height, width, pixel_mm) };
+        let (cuda, features) = (self.cuda(device)?, self.features(features, height, width, pixel_mm)?);
+        let resident = match self.lattice(&features)? {
+            Some(lattice) => Resident::lattice(&cuda, &lattice),
+            None => Resident::exact(&cuda, &features),
         };
-        match self.kernel.as_str() {
-            "exact" => Ok(Arc::new(Exact::build(features).map_err(fault)?)),
-            "lattice-hq" => lattice(Quality::High).map_err(fault),
-            _ => lattice(Quality::Standard).map_err(fault),
-        }
+        Ok(Arc::new(resident.map_err(fault)?))
     }
 }
 

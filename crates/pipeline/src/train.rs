@@ -10,11 +10,13 @@ use scribseg_crf_kernels::{LossForm, PairwiseKernel, crf_loss};
 use scribseg_unet::{Sgd, partial_cross_entropy, soft_dice, softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{Batch, Sampler, SliceId, Supervision, derived_seed};
+use crate::batches::{Sampler, SliceId, Supervision, derived_seed};
 use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::events::event_file;
-use crate::methods::Methods;
+use crate::feed::{Feed, Source};
+use crate::losses::Losses;
+use crate::methods::{Methods, Pass, Segmenter};
 use crate::model::{self, Card};
 use crate::progress::Progress;
 use crate::run::RunDir;
@@ -134,83 +136,109 @@ impl Trainer<'_> {
         let checkpoint = format!("checkpoints/{}.safetensors", stage.name);
         let mut optimizer = Sgd::new(&weights, self.config.train.momentum, self.config.train.weight_decay)
             .map_err(|e| Error::Network(e.to_string()))?;
-        let (mut from, mut sums, mut curves) = (0, [0.0; 3], Curves::default());
+        let (mut from, mut losses, mut curves) = (0, Losses::default(), Curves::default());
         if self.run.has(&checkpoint) {
             let state;
-            (from, sums, curves, state) = self.resume(&checkpoint, &weights)?;
+            (from, losses.sums, curves, state) = self.resume(&checkpoint, &weights)?;
             optimizer.load_state(&state).map_err(|e| Error::Network(e.to_string()))?;
         }
         let network = self.methods.network.load(stage.outputs, &weights, self.device)?;
         let sampler =
             Sampler::new(stage.supervision, self.config.train.batch, self.config.train.tumour_fraction)?;
-        let mut kernels = Kernels::new(self, stage.crf_channels);
+        let with_crf = stage.crf_channels.is_some();
+        let source = Source {
+            scans: self.scans,
+            supervision: stage.supervision,
+            sampler: &sampler,
+            seed: self.config.seed,
+            purpose: if with_crf { "batch-crf" } else { "batch" },
+            with_brain: with_crf && self.config.crf.roi == "brain",
+        };
         let detail = if from > 0 { format!("resumed at iteration {from}") } else { String::new() };
         self.progress.stage(stage.name, &detail);
         self.progress.begin(stage.name, iterations as u64);
-        let point_every = (iterations / 100).max(1);
-        for iteration in from..iterations {
-            let rate = self.config.train.learning_rate * (1.0 - iteration as f64 / iterations as f64);
-            let purpose = if stage.crf_channels.is_some() { "batch-crf" } else { "batch" };
-            let slices = sampler.batch(self.config.seed, purpose, iteration);
-            let roi = stage.crf_channels.is_some() && self.config.crf.roi == "brain";
-            let batch = Batch::gather(self.scans, stage.supervision, &slices, roi, self.device)?;
-            let pass = network.pass(&batch.images)?;
-            let logits = pass.logits();
-            let supervised = partial_cross_entropy(logits, &batch.strong, &batch.weak, stage.phase.lambda)
-                .map_err(|e| Error::Network(e.to_string()))?;
-            let value = supervised.to_scalar::<f32>()?;
-            let (mut loss, mut overlap, mut pairwise) = (supervised, 0.0, 0.0);
-            if stage.dice > 0.0 {
-                let dice = softmax(logits)
-                    .and_then(|y| soft_dice(&y, &batch.strong))
-                    .map_err(|e| Error::Network(e.to_string()))?;
-                let dice = (dice * stage.dice)?;
-                overlap = dice.to_scalar::<f32>()?;
-                loss = (loss + dice)?;
-            }
-            if let Some((kernels, weight)) = kernels.batch(&slices)? {
-                let y = softmax(logits).map_err(|e| Error::Network(e.to_string()))?;
-                let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
-                let crf = (crf * weight)?;
-                pairwise = crf.to_scalar::<f32>()?;
-                loss = (loss + crf)?;
-            }
-            if !(value + overlap + pairwise).is_finite() {
-                return Err(Error::Diverged {
-                    stage: stage.name.to_owned(),
-                    iteration,
-                    loss: value + overlap + pairwise,
-                    learning_rate: rate,
-                });
-            }
-            let gradients = pass.gradients(&loss)?;
-            optimizer.step(&gradients, rate).map_err(|e| Error::Network(e.to_string()))?;
-            sums[0] += f64::from(value);
-            sums[1] += f64::from(overlap);
-            sums[2] += f64::from(pairwise);
-            let done = iteration + 1;
-            if done % point_every == 0 || done == iterations {
-                let since = done as u64 - curves.iteration.last().copied().unwrap_or(0);
-                curves.iteration.push(done as u64);
-                curves.cross_entropy.push((sums[0] / since as f64) as f32);
-                curves.dice.push((sums[1] / since as f64) as f32);
-                curves.crf.push((sums[2] / since as f64) as f32);
-                curves.learning_rate.push(rate as f32);
-                sums = [0.0; 3];
-            }
-            self.progress.advance(done as u64, &format!("loss {:.4} crf {pairwise:.4}", value + overlap));
-            let stopped = self.progress.stopped();
-            if (stopped || done % self.config.train.checkpoint_every == 0) && done < iterations {
-                self.save(stage.name, &checkpoint, &weights, &optimizer, done, sums, &curves)?;
-                if stopped {
-                    return Err(Error::Stopped { stage: stage.name.to_owned(), iteration: done });
+        std::thread::scope(|scope| {
+            let mut feed = Feed::new(source, from..iterations, self.device, scope)?;
+            let mut kernels = Kernels::new(self, stage.crf_channels);
+            let point_every = (iterations / 100).max(1);
+            for iteration in from..iterations {
+                let rate = self.config.train.learning_rate * (1.0 - iteration as f64 / iterations as f64);
+                let done = iteration + 1;
+                let point = done % point_every == 0 || done == iterations;
+                let stopped = self.progress.stopped();
+                let save = (stopped || done % self.config.train.checkpoint_every == 0) && done < iterations;
+                let (pass, loss) =
+                    self.loss(stage, &*network, &mut feed, &mut kernels, iteration, &mut losses)?;
+                // On the CPU at each iteration; elsewhere that would mean waiting for the device.
+                if self.device.is_cpu() || point || save || losses.many() {
+                    losses.read(|loss, back| Error::Diverged {
+                        stage: stage.name.to_owned(),
+                        iteration: iteration - back,
+                        loss,
+                        learning_rate: rate,
+                    })?;
+                }
+                let gradients = pass.gradients(&loss)?;
+                optimizer.step(&gradients, rate).map_err(|e| Error::Network(e.to_string()))?;
+                if point {
+                    let since = done as u64 - curves.iteration.last().copied().unwrap_or(0);
+                    let mean = losses.sums.map(|sum| (sum / since as f64) as f32);
+                    curves.iteration.push(done as u64);
+                    curves.cross_entropy.push(mean[0]);
+                    curves.dice.push(mean[1]);
+                    curves.crf.push(mean[2]);
+                    curves.learning_rate.push(rate as f32);
+                    losses.sums = [0.0; 3];
+                }
+                let [value, overlap, pairwise] = losses.last;
+                self.progress.advance(done as u64, &format!("loss {:.4} crf {pairwise:.4}", value + overlap));
+                if save {
+                    self.save(stage.name, &checkpoint, &weights, &optimizer, done, losses.sums, &curves)?;
+                    if stopped {
+                        return Err(Error::Stopped { stage: stage.name.to_owned(), iteration: done });
+                    }
                 }
             }
-        }
+            Ok::<(), Error>(())
+        })?;
         self.progress.end();
         self.finish(stage, &target, &weights, &curves)?;
         let _ = std::fs::remove_file(self.run.path(&checkpoint));
         Ok(weights)
+    }
+
+    /// The pass over the next batch and its loss, whose parts are left in `losses`.
+    fn loss(
+        &self,
+        stage: &Stage<'_>,
+        network: &dyn Segmenter,
+        feed: &mut Feed<'_>,
+        kernels: &mut Kernels<'_, '_>,
+        iteration: usize,
+        losses: &mut Losses,
+    ) -> Result<(Box<dyn Pass>, Tensor)> {
+        let fault = |e: scribseg_unet::Error| Error::Network(e.to_string());
+        let (slices, batch) = feed.next(iteration)?;
+        let pass = network.pass(&batch.images)?;
+        let logits = pass.logits();
+        let supervised =
+            partial_cross_entropy(logits, &batch.strong, &batch.weak, stage.phase.lambda).map_err(fault)?;
+        let (mut loss, mut overlap, mut pairwise) = (supervised.clone(), None, None);
+        if stage.dice > 0.0 {
+            let dice = softmax(logits).and_then(|y| soft_dice(&y, &batch.strong)).map_err(fault)?;
+            let dice = (dice * stage.dice)?;
+            overlap = Some(dice.clone());
+            loss = (loss + dice)?;
+        }
+        if let Some((kernels, weight)) = kernels.batch(&slices)? {
+            let y = softmax(logits).map_err(fault)?;
+            let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
+            let crf = (crf * weight)?;
+            pairwise = Some(crf.clone());
+            loss = (loss + crf)?;
+        }
+        losses.add([Some(supervised), overlap, pairwise]);
+        Ok((pass, loss))
     }
 
     fn card(&self, stage: &Stage<'_>) -> Card {
@@ -320,7 +348,8 @@ impl<'a, 'b> Kernels<'a, 'b> {
                     let [h, w] = scan.crop_size();
                     let features: Vec<f32> =
                         channels.iter().flat_map(|&c| scan.crf_channel(c, z).into_iter()).collect();
-                    methods.pairwise.kernel(&features, h, w, [scan.spacing[1], scan.spacing[2]])
+                    let pixel_mm = [scan.spacing[1], scan.spacing[2]];
+                    methods.pairwise.kernel_on(self.trainer.device, &features, h, w, pixel_mm)
                 }
             })
             .collect::<Result<_>>()?;

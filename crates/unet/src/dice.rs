@@ -6,7 +6,7 @@
 
 use crate::kernels::Dims;
 use crate::loss::{UNKNOWN, labels};
-use crate::ops::{dims, prepare, values, with_values};
+use crate::ops::{dims, prepare_on_any, values, with_values};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
 use rayon::prelude::*;
@@ -19,12 +19,17 @@ use rayon::prelude::*;
 /// the gradient. The result is a scalar `f32` tensor; sums are kept in `f64`.
 ///
 /// # Errors
-/// Wrong shapes, element types or devices; a single class; a label that is neither a class nor 255.
+/// Wrong shapes, element types or devices; a single class; a label that is neither a class nor 255 (on a CUDA device the loss is
+/// not a number instead).
 pub fn soft_dice(probabilities: &Tensor, mask: &Tensor) -> Result<Tensor> {
-    let probabilities = prepare(probabilities, "soft Dice probabilities")?;
+    let probabilities = prepare_on_any(probabilities, "soft Dice probabilities")?;
     let d = dims(&probabilities, "soft Dice probabilities")?;
     if d.c < 2 {
         return Err(Error::Value { what: "classes of soft Dice", value: 1.0, expected: "at least 2" });
+    }
+    #[cfg(feature = "cuda")]
+    if probabilities.device().is_cuda() {
+        return crate::cuda::ops::soft_dice(&probabilities, mask);
     }
     let mask = labels(mask, "mask", d)?;
     Ok(probabilities.apply_op1(SoftDice { mask })?)

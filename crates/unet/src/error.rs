@@ -105,6 +105,12 @@ pub enum Error {
         /// Where it was looked for.
         place: &'static str,
     },
+    /// CUDA or cuDNN is not there, not the one that is needed, or refuses.
+    #[error("CUDA: {what}")]
+    Cuda {
+        /// What was expected and found.
+        what: String,
+    },
     /// An error from candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -50,7 +50,9 @@
 //!
 //! # Features
 //!
-//! - `cuda`: reserved for the CUDA operators. Today a tensor on a CUDA device is refused with [`Error::Device`].
+//! - `cuda`: the network, both losses, the softmax and the optimiser on CUDA devices, for tensors that are there: cuDNN's convolutions (found at
+//!   run time; [`check_device`] says what is missing), all else own kernels, compiled at run time. To build it takes a CUDA toolkit, since candle
+//!   compiles kernels of its own. Without it, and for the other [`ops`], such a tensor is refused with [`Error::Device`].
 //!
 //! # When not to use it
 //!
@@ -58,6 +60,8 @@
 
 mod config;
 mod cpu;
+#[cfg(any(test, feature = "cuda"))]
+mod cuda;
 mod dice;
 mod engine;
 mod error;
@@ -79,3 +83,17 @@ pub use ops::softmax;
 pub use optim::{LinearSchedule, MOMENTUM, Sgd};
 pub use precision::Precision;
 pub use unet::{Pass, RUNNING_MOMENTUM, UNet};
+
+/// Checks that networks run on `device` in `precision`: on a CUDA device compiles the kernels and loads cuDNN, which is done once.
+///
+/// # Errors
+/// [`Error::Cuda`] if cuDNN or NVRTC is missing or the device is too old; [`Error::Device`] for one that this build has no kernels for.
+#[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+pub fn check_device(device: &candle_core::Device, precision: Precision) -> Result<()> {
+    match device {
+        candle_core::Device::Cpu => Ok(()),
+        #[cfg(feature = "cuda")]
+        candle_core::Device::Cuda(device) => cuda::device::check(device, precision),
+        other => Err(Error::Device { op: "the network", device: format!("{:?}", other.location()) }),
+    }
+}

@@ -6,7 +6,7 @@
 //! over the whole batch. A term whose set is empty is 0.
 
 use crate::kernels::Dims;
-use crate::ops::{dims, expect_shape, prepare, values, with_values};
+use crate::ops::{dims, expect_shape, prepare_on_any, values, with_values};
 use crate::{Error, Result};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use rayon::prelude::*;
@@ -18,11 +18,11 @@ pub const UNKNOWN: u8 = 255;
 ///
 /// `logits` is `f32` `[B, K, H, W]`; `scribble` and `weak` are `u8` `[B, H, W]` with classes 0..K, or 255
 /// ([`UNKNOWN`]) for unlabelled pixels. The result is a scalar `f32` tensor; sums are kept in `f64`. An unlabelled pixel contributes
-/// exactly 0 to the loss and to the gradient.
+/// exactly 0 to the loss and to the gradient. On a CUDA device sums over pixels are in `f64`, each pixel's term in `f32`.
 ///
 /// # Errors
-/// Wrong shapes, element types or devices; a label that is neither a class nor 255; a `lambda` that is negative or
-/// not finite.
+/// Wrong shapes, element types or devices; a label that is neither a class nor 255 (on a CUDA device, where nobody waits for
+/// labels to be looked at, the loss is not a number instead); a `lambda` that is negative or not finite.
 pub fn partial_cross_entropy(
     logits: &Tensor,
     scribble: &Tensor,
@@ -36,8 +36,12 @@ pub fn partial_cross_entropy(
             expected: "a finite number of at least 0",
         });
     }
-    let logits = prepare(logits, "partial cross-entropy logits")?;
+    let logits = prepare_on_any(logits, "partial cross-entropy logits")?;
     let d = dims(&logits, "partial cross-entropy logits")?;
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return crate::cuda::ops::partial_cross_entropy(&logits, scribble, weak, lambda);
+    }
     let scribble = labels(scribble, "scribble", d)?;
     let weak = labels(weak, "weak", d)?;
     let scale = |labels: &[u8], factor: f64| match labels.iter().filter(|&&l| l != UNKNOWN).count() {

@@ -65,7 +65,9 @@ impl Sgd {
         for slot in &mut self.slots {
             let Some(gradient) = grads.get(slot.var.as_tensor()) else { continue };
             let parameter = slot.var.as_detached_tensor();
-            if matches!(parameter.device(), Device::Cpu) {
+            if matches!(parameter.device(), Device::Cpu)
+                || cfg!(feature = "cuda") && parameter.device().is_cuda()
+            {
                 let gradient = gradient.contiguous()?;
                 let velocity =
                     Velocity { momentum: self.momentum as f32, weight_decay: self.weight_decay as f32 };
@@ -144,6 +146,20 @@ impl InplaceOp3 for Velocity {
         }
         Ok(())
     }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        velocity: &mut candle_core::CudaStorage,
+        layout: &Layout,
+        gradient: &candle_core::CudaStorage,
+        gradient_layout: &Layout,
+        parameter: &candle_core::CudaStorage,
+        parameter_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (v, g, p) = ((&*velocity, layout), (gradient, gradient_layout), (parameter, parameter_layout));
+        crate::cuda::ops::velocity(v, g, p, self.momentum, self.weight_decay)
+    }
 }
 
 /// p ← p − η·v
@@ -167,6 +183,17 @@ impl InplaceOp2 for Descend {
             *p -= self.rate * v;
         }
         Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        parameter: &mut candle_core::CudaStorage,
+        layout: &Layout,
+        velocity: &candle_core::CudaStorage,
+        velocity_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        crate::cuda::ops::descend((&*parameter, layout), (velocity, velocity_layout), self.rate)
     }
 }
 

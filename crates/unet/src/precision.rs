@@ -1,9 +1,13 @@
 //! What the convolutions multiply.
 
 use crate::{Error, Result};
+use candle_core::Device;
 use std::str::FromStr;
 
-/// Type of the factors of the convolutions' products. Sums, batch statistics, weights, gradients and the last layer are `f32` in both.
+/// Type of the factors of the convolutions' products. Sums, batch statistics, weights, their gradients and the last layer are `f32` in both.
+///
+/// On a CUDA device it is the type of the activations and their gradients too: with [`Precision::Bf16`] all of them are `bf16`; with
+/// [`Precision::F32`] they are `f32`, and convolutions multiply in TF32 (a significand of 11 bits) where the device has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// A significand of 24 bits.
@@ -16,9 +20,18 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The faster one on this machine as far as it was measured: `f32`.
+    /// The faster one on a CPU as far as it was measured: `f32`.
     pub fn auto() -> Self {
         Self::F32
+    }
+
+    /// The faster one on a device: `bf16` on a CUDA device of compute capability 8.0 or later.
+    pub fn auto_on(device: &Device) -> Self {
+        match device {
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => crate::cuda::device::fastest(device),
+            _ => Self::auto(),
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct UNet {
     blocks: Vec<[ConvNorm; 2]>,
     head: (Tensor, Tensor),
     pool: Arc<Pool>,
+    #[cfg(feature = "cuda")]
+    on_device: crate::cuda::network::Pools,
 }
 
 /// A 3 × 3 convolution and the batch norm after it.
@@ -127,6 +129,8 @@ impl UNet {
             blocks,
             head: (weight, bias),
             pool: Arc::default(),
+            #[cfg(feature = "cuda")]
+            on_device: Default::default(),
         })
     }
 
@@ -153,12 +157,14 @@ impl UNet {
 
     /// Logits `[B, out_channels, H, W]` of a batch `[B, in_channels, H, W]` of `f32`.
     ///
+    /// On a CUDA device (feature `cuda`) nothing waits for it: what comes back may not be computed yet.
+    ///
     /// With `train` the batch's own statistics normalise and the running ones are updated (momentum 0.1, unbiased
     /// variance); without, the running ones normalise and nothing is changed.
     ///
     /// # Errors
     /// [`Error::InputSize`](crate::Error::InputSize) if H or W is not a multiple of 2^depth; [`Error::Shape`](crate::Error::Shape) for other channels;
-    /// [`Error::DType`](crate::Error::DType), [`Error::Device`](crate::Error::Device).
+    /// [`Error::DType`](crate::Error::DType), [`Error::Device`](crate::Error::Device), [`Error::Cuda`](crate::Error::Cuda).
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let (x, d) = self.check(x)?;
         let tracked = x.track_op() || self.trained().any(|p| p.track_op());
@@ -167,7 +173,7 @@ impl UNet {
 
     /// The images as a contiguous tensor, and their shape, if they fit.
     fn check(&self, x: &Tensor) -> Result<(Tensor, Dims)> {
-        let x = ops::prepare(x, "network input")?;
+        let x = ops::prepare_on_any(x, "network input")?;
         let d = ops::dims(&x, "network input")?;
         ops::expect_shape(&x, "network input", &[d.n, self.config.in_channels, d.h, d.w])?;
         self.config.check_input_size(d.h, d.w)?;
@@ -181,13 +187,35 @@ impl UNet {
     /// As [`UNet::forward`].
     pub fn pass(&self, x: &Tensor) -> Result<Pass> {
         let (x, d) = self.check(x)?;
+        if !x.device().is_cpu() {
+            return Ok(Pass { logits: self.run(&x, d, true, true)?, record: None, parameters: Vec::new() });
+        }
         let engine::Forward { logits, record, .. } = self.compute(&x, d, true, true)?;
         let logits = Var::from_vec(logits, (d.n, self.config.out_channels, d.h, d.w), x.device())?;
-        Ok(Pass { logits, record, parameters: self.trained().cloned().collect() })
+        let parameters = self.trained().cloned().collect();
+        Ok(Pass { logits: logits.into_inner(), record, parameters })
     }
 
     /// The pass itself, on checked images; `keep` the record for a backward pass.
     fn run(&self, x: &Tensor, d: Dims, train: bool, keep: bool) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let mode = crate::cuda::tape::Mode { train, keep };
+            let tensors = crate::cuda::network::Tensors {
+                all: self.parameters().collect(),
+                trained: self.trained().collect(),
+            };
+            let precision = self.how.precision;
+            return crate::cuda::network::forward(
+                &self.config,
+                precision,
+                &self.on_device,
+                &tensors,
+                x,
+                d,
+                mode,
+            );
+        }
         let forward = self.compute(x, d, train, keep)?;
         let trained: Vec<&Tensor> = self.trained().collect();
         engine::attach(x, &trained, forward, (d.n, self.config.out_channels, d.h, d.w).into())
@@ -219,6 +247,15 @@ impl UNet {
         layers.flat_map(|l| [&l.weight, &l.gamma, &l.beta]).chain([&self.head.0, &self.head.1])
     }
 
+    /// All parameters in the order of [`Config::parameters`].
+    #[cfg(feature = "cuda")]
+    fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        let layers = self.blocks.iter().flatten();
+        layers
+            .flat_map(|l| [&l.weight, &l.gamma, &l.beta, &l.running_mean, &l.running_variance])
+            .chain([&self.head.0, &self.head.1])
+    }
+
     /// Most probable class of every pixel, `u8` `[B, H, W]`, with the running statistics. On a tie the lowest class wins.
     ///
     /// # Errors
@@ -227,6 +264,10 @@ impl UNet {
         let (x, d) = self.check(x)?;
         let logits = self.run(&x, d, false, false)?;
         let d = d.channels(self.config.out_channels);
+        #[cfg(feature = "cuda")]
+        if logits.device().is_cuda() {
+            return crate::cuda::network::most_probable(&logits, d);
+        }
         let plane = d.plane();
         let classes = ops::with_values(&logits, |values| {
             let classes = values.chunks_exact(d.c * plane).flat_map(|image| {
@@ -245,15 +286,16 @@ impl UNet {
 
 /// A training pass of a [`UNet`]: its logits, and the way back to the parameters.
 pub struct Pass {
-    logits: Var,
+    logits: Tensor,
+    /// On the CPU; on a device candle has the record.
     record: Option<engine::Record>,
     parameters: Vec<Tensor>,
 }
 
 impl Pass {
-    /// Logits `[B, out_channels, H, W]`, a variable to candle: losses are functions of it.
+    /// Logits `[B, out_channels, H, W]`: losses are functions of them.
     pub fn logits(&self) -> &Tensor {
-        self.logits.as_tensor()
+        &self.logits
     }
 
     /// The gradients of `loss`, a function of the [logits](Self::logits), by every trained parameter (and whatever else it depends on).
@@ -262,7 +304,8 @@ impl Pass {
     /// [`Error::Missing`] if the loss does not depend on the logits; an error of candle.
     pub fn backward(&self, loss: &Tensor) -> Result<GradStore> {
         let mut gradients = loss.backward()?;
-        let (Some(record), Some(g)) = (&self.record, gradients.remove(self.logits())) else {
+        let Some(record) = &self.record else { return Ok(gradients) };
+        let Some(g) = gradients.remove(&self.logits) else {
             return Err(Error::Missing { name: "logits".into(), place: "what the loss depends on" });
         };
         let own = ops::with_values(&g, |g| Ok(engine::on_a_worker(|| record.backward(g, false))))?;

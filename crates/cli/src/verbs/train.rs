@@ -11,7 +11,7 @@ use crate::{page, settings, tables};
 
 pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
     let mut config = arguments.settings.config(arguments.preset)?;
-    settings::set_precision(&mut config, arguments.precision)?;
+    settings::set_precision(&mut config, arguments.precision, &device)?;
     settings::set_folds(&mut config, arguments.folds)?;
     let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
     let options = FitOptions { cohort, out, scribbles, presence, config, device };
@@ -48,7 +48,7 @@ pub(crate) fn reproduce(arguments: Reproduce, device: Device, progress: &dyn Pro
     scribseg_pipeline::parse_rows(&rows).map_err(|e| Usage(e.to_string()))?;
     let mut config = Config::preset(preset)?;
     settings::set(&mut config, &set)?;
-    settings::set_precision(&mut config, precision)?;
+    settings::set_precision(&mut config, precision, &device)?;
     let out = out.unwrap_or_else(|| ["runs", preset.name()].iter().collect());
     let options = ReproduceOptions { preset, config, cohort, rows, jobs, out, device };
     let found = scribseg_pipeline::reproduce(&options, progress)?;

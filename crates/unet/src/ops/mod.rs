@@ -3,7 +3,7 @@
 //! They replace candle's where those are slow or, in 0.11.1, wrong in the backward pass (`max_pool2d`,
 //! `upsample_nearest2d`, `softmax_last_dim`). All of them take contiguous or strided `f32` tensors
 //! `[image, channel, y, x]` on the CPU, use the instructions that [`CpuPath::detect`] picks, and give the same bytes at
-//! any number of threads. Second derivatives are not supported.
+//! any number of threads; [`softmax`] takes them on CUDA devices too. Second derivatives are not supported.
 
 mod conv;
 mod norm;
@@ -38,6 +38,14 @@ pub(crate) fn with_values<R>(
         Storage::Cpu(cpu) => f(values(cpu, layout)?),
         _ => candle_core::bail!("a tensor on the CPU is needed, found one on {:?}", tensor.device()),
     }
+}
+
+/// As [`prepare`], but takes a tensor on a CUDA device too, where there are kernels for the operator.
+pub(crate) fn prepare_on_any(tensor: &Tensor, op: &'static str) -> Result<Tensor> {
+    if cfg!(feature = "cuda") && tensor.device().is_cuda() && tensor.dtype() == DType::F32 {
+        return Ok(tensor.contiguous()?);
+    }
+    prepare(tensor, op)
 }
 
 /// Checks element type and device, and gives a contiguous tensor.

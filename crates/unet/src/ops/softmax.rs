@@ -1,6 +1,6 @@
 //! Softmax over the classes.
 
-use super::{dims, inner_dims, prepare, stored, tensor4, values, with_values};
+use super::{dims, inner_dims, prepare_on_any, stored, tensor4, values, with_values};
 use crate::Result;
 use crate::kernels::pointwise;
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
@@ -10,8 +10,12 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 /// # Errors
 /// Wrong shapes, element types or devices.
 pub fn softmax(logits: &Tensor) -> Result<Tensor> {
-    let logits = prepare(logits, "softmax input")?;
+    let logits = prepare_on_any(logits, "softmax input")?;
     dims(&logits, "softmax input")?;
+    #[cfg(feature = "cuda")]
+    if logits.device().is_cuda() {
+        return crate::cuda::ops::softmax(&logits);
+    }
     Ok(logits.apply_op1(Softmax)?)
 }
 
