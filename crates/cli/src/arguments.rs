@@ -120,7 +120,7 @@ pub(crate) enum Size {
 pub(crate) struct Check {
     /// The cohort's folder
     pub(crate) cohort: PathBuf,
-    /// Also reads `<case>_scribble.nii.gz` in this folder
+    /// Also reads `<case>_scribble.nii.gz` (or `.seg.nrrd`) in this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) scribbles: Option<PathBuf>,
     /// Also reads this presence table [default: the cohort's own participants.tsv, if there is one]
@@ -234,6 +234,9 @@ pub(crate) struct Predict {
     /// Smooths class probabilities by mean-field inference in the dense CRF of the training
     #[arg(long)]
     pub(crate) crf: bool,
+    /// Declares what the inputs do not say: `input.layout`, `input.label_scheme` or `input.channels`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
     /// Prints what was written as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -93,7 +93,7 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
         config: Some(text),
         presets,
         label_scheme: Some(report::LabelScheme {
-            name: scheme.name().to_owned(),
+            name: scheme.name(),
             values: values.into_iter().map(|(value, name)| (value, name.to_owned())).collect(),
         }),
         hashes: hashes(run)?,

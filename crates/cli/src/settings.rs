@@ -60,6 +60,19 @@ pub(crate) fn set_folds(config: &mut Config, folds: Option<u64>) -> Result<()> {
     set(config, assignment.as_slice())
 }
 
+/// What `--set` declares of scans that are to be segmented; their networks bring all other settings with them.
+pub(crate) fn declared(assignments: &[String]) -> Result<scribseg_io::Declared> {
+    const KEYS: [&str; 3] = ["input.layout", "input.label_scheme", "input.channels"];
+    let other = assignments.iter().find(|text| !KEYS.contains(&text.split('=').next().unwrap_or("").trim()));
+    if let Some(other) = other {
+        let known = KEYS.join(", ");
+        return Err(Usage(format!("--set {other}: expected one of {known}; a model brings all else")).into());
+    }
+    let mut config = Config::default();
+    set(&mut config, assignments)?;
+    Ok(scribseg_pipeline::declared(&config)?)
+}
+
 fn read(path: &Path) -> Result<Config> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{}: expected a readable TOML file", path.display()))?;

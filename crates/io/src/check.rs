@@ -44,8 +44,8 @@ pub fn check_with(cohort: &Cohort, also: impl Fn(&Case, LoadedCase) -> Vec<Fault
         case: String::new(),
         file: folder.clone(),
         expected: format!("files named {}", cohort.layout.pattern()),
-        found: "NIfTI files with other names, or deeper than that".into(),
-        hint: "rename them, or move the folder out of the cohort".into(),
+        found: "images with other names, deeper than that, or a reference without its images".into(),
+        hint: "rename them, or move them out of the cohort".into(),
     }));
     faults
 }
@@ -59,28 +59,36 @@ fn check_case(case: &Case) -> Vec<Fault> {
     };
     // The first image that can be read sets the grid for the rest.
     let mut grid: Option<(Geometry, &Path)> = None;
-    for (n, path) in case.paths.iter().enumerate() {
-        let read = || -> Result<Geometry> {
-            case.require(n)?;
-            // The grid is known from the header even if the voxels are at fault.
-            let geometry = crate::volume::read_geometry(path)?;
-            match &grid {
-                Some((grid, reference)) => {
-                    check_grid(path, &geometry, grid, &reference.display().to_string())?
-                }
-                None => grid = Some((geometry.clone(), path)),
-            }
-            Ok(geometry)
-        };
-        let mut read = read;
-        if let Err(error) = read().and_then(|_| Volume::read_modality(path).map(drop)) {
+    if case.stacked.is_some() {
+        let path = &case.paths[0];
+        let read = case.geometry().map(|geometry| grid = Some((geometry, path)));
+        // Without the reference: that is looked at by itself.
+        if let Err(error) = read.and_then(|()| case.load_images().map(drop)) {
             note(error, path);
+        }
+    } else {
+        for (n, path) in case.paths.iter().enumerate() {
+            let mut read = || -> Result<()> {
+                case.require(n)?;
+                // The grid is known from the header even if the voxels are at fault.
+                let geometry = crate::volume::read_geometry(path)?;
+                match &grid {
+                    Some((grid, reference)) => {
+                        check_grid(path, &geometry, grid, &reference.display().to_string())?;
+                    }
+                    None => grid = Some((geometry, path)),
+                }
+                Ok(())
+            };
+            if let Err(error) = read().and_then(|()| Volume::read_modality(path).map(drop)) {
+                note(error, path);
+            }
         }
     }
     if let Some(path) = &case.reference {
         let checked = case.load_reference().and_then(|loaded| match (loaded, &grid) {
             (Some((_, geometry)), Some((grid, reference))) => {
-                check_grid(path, &geometry, grid, &reference.display().to_string())
+                check_grid(path, &geometry, grid, &reference.display().to_string()).map(drop)
             }
             _ => Ok(()),
         });

@@ -1,11 +1,12 @@
 //! A cohort of cases: found, loaded and checked.
 
 use crate::error::{Error, Result};
-use crate::file::NiftiFile;
+use crate::file::{NiftiFile, buffer, image_files};
 use crate::geometry::Geometry;
 use crate::labels::LabelScheme;
-use crate::layout::{Layout, brats2017};
-use crate::volume::{LabelVolume, check_grid};
+use crate::layout::dataset::Channels;
+use crate::layout::{Found, Layout, brats, decathlon};
+use crate::volume::{check_grid, read_codes};
 use ndarray::{Array3, Array4};
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -13,18 +14,45 @@ use std::path::{Path, PathBuf};
 /// The four modalities in the order of every array, by the suffixes of their files.
 pub const MODALITIES: [&str; 4] = ["t1", "t1ce", "t2", "flair"];
 
-/// Cases on disk. Opening one looks at names only; nothing is read yet.
+/// What is known of a cohort without looking at it. What is `None` follows from names and `dataset.json`, or is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Declared {
+    /// How it is laid out.
+    pub layout: Option<Layout>,
+    /// What its label values mean.
+    pub scheme: Option<LabelScheme>,
+    /// Which channel holds which modality, where files are numbered or 4-D.
+    pub channels: Option<Channels>,
+}
+
+/// What a cohort's label values and channels mean, and who said so.
+pub(crate) struct Meaning {
+    pub(crate) scheme: LabelScheme,
+    pub(crate) why_scheme: String,
+    pub(crate) channels: Option<Channels>,
+    pub(crate) why_channels: String,
+    /// The `dataset.json` that was asked.
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Cases on disk. Opening one looks at names and `dataset.json` only; no image is read yet.
 #[derive(Debug, Clone)]
 pub struct Cohort {
     /// The folder.
     pub root: PathBuf,
     /// How it is laid out.
     pub layout: Layout,
-    /// What its label values mean: as the layout declares.
+    /// What its label values mean: as declared.
     pub scheme: LabelScheme,
+    /// Which channel holds which modality; `None` where each file's name says what it is.
+    pub channels: Option<Channels>,
+    /// Why this layout, this scheme and these channels: which name, file or setting said so.
+    pub why: [String; 3],
+    /// The `dataset.json` that declares something, if there is one.
+    pub declaration: Option<PathBuf>,
     /// The cases, sorted by id.
     pub cases: Vec<Case>,
-    /// Folders with NIfTI files of which none has a name that the layout knows, and cases' folders deeper than it goes.
+    /// Folders and files with names that the layout does not know, references without images, and cases' folders deeper than it goes.
     pub strange: Vec<PathBuf>,
 }
 
@@ -33,8 +61,10 @@ pub struct Cohort {
 pub struct Case {
     /// Its name.
     pub id: String,
-    /// T1, T1ce, T2, FLAIR. A missing file is given the name that it should have.
+    /// T1, T1ce, T2, FLAIR. A missing file is given the name that it should have. Four times the same, if they are stacked.
     pub paths: [PathBuf; 4],
+    /// Where in a 4-D file the modalities lie; `None` when each has a file of its own.
+    pub stacked: Option<Channels>,
     /// The reference segmentation, if there is one.
     pub reference: Option<PathBuf>,
     /// What the reference's values mean.
@@ -61,23 +91,68 @@ impl Cohort {
     /// values).
     ///
     /// # Errors
-    /// [`Error::NotAFolder`], [`Error::UnsupportedLayout`], [`Error::NoCases`], [`Error::Duplicate`], [`Error::Read`].
+    /// As [`open_as`](Self::open_as).
     pub fn open(folder: impl AsRef<Path>, layout: Option<Layout>) -> Result<Self> {
+        Self::open_as(folder, &Declared { layout, ..Declared::default() })
+    }
+
+    /// Opens a cohort of which something is declared: that holds, whatever names and `dataset.json` say.
+    ///
+    /// Of a data set with `imagesTr` the cases there are meant; give the folder `imagesTs` for those.
+    ///
+    /// # Errors
+    /// [`Error::NotAFolder`], [`Error::AmbiguousLayout`], [`Error::NoLayout`], [`Error::Declaration`], [`Error::NoCases`],
+    /// [`Error::Duplicate`], [`Error::Read`].
+    pub fn open_as(folder: impl AsRef<Path>, declared: &Declared) -> Result<Self> {
         let root = folder.as_ref().to_path_buf();
-        let detected = Layout::detect(&root)?;
-        let layout = layout.unwrap_or(detected);
-        let Layout::Brats2017 = layout else { return Err(Error::UnsupportedLayout { path: root, layout }) };
-        let scheme = LabelScheme::Brats2017;
-        let brats2017::Found { cases, strange } = brats2017::find(&root, scheme)?;
+        if !root.is_dir() {
+            return Err(Error::NotAFolder { path: root });
+        }
+        let (layout, why_layout) = match declared.layout {
+            Some(layout) => (layout, "declared by input.layout".into()),
+            None => Layout::detect(&root)?,
+        };
+        let meaning = match (brats::Naming::of(layout), layout.label_scheme()) {
+            (Some(naming), Some(scheme)) => {
+                let why_scheme = match declared.scheme {
+                    Some(_) => "declared by input.label_scheme",
+                    None => "the layout",
+                };
+                let suffixes = naming.suffixes.map(|suffix| format!("{}{suffix}", naming.separator));
+                Meaning {
+                    scheme: declared.scheme.unwrap_or(scheme),
+                    why_scheme: why_scheme.into(),
+                    channels: None,
+                    why_channels: format!("file names that end in {}", suffixes[..4].join(", ")),
+                    file: None,
+                }
+            }
+            _ => decathlon::meaning(&root, layout, declared)?,
+        };
+        let Meaning { scheme, why_scheme, channels, why_channels, file } = meaning;
+        let Found { cases, strange } = match (brats::Naming::of(layout), channels) {
+            (Some(naming), _) => brats::find(&root, &naming, scheme)?,
+            (None, channels) => decathlon::find(&root, layout, channels.unwrap_or(Channels::MSD), scheme)?,
+        };
         if cases.is_empty() {
             return Err(Error::NoCases { path: root, layout });
         }
-        Ok(Self { root, layout, scheme, cases, strange })
+        let why = [why_layout, why_scheme, why_channels];
+        Ok(Self { root, layout, scheme, channels, why, declaration: file, cases, strange })
+    }
+
+    /// The order of channels in words.
+    pub fn describe_channels(&self) -> String {
+        match self.channels {
+            Some(channels) => channels.describe(),
+            None => format!("{} by name", MODALITIES.join(", ")),
+        }
     }
 
     /// The same cohort, its label values declared to mean something else.
     pub fn with_scheme(mut self, scheme: LabelScheme) -> Self {
         self.scheme = scheme;
+        self.why[1] = "declared".into();
         for case in &mut self.cases {
             case.scheme = scheme;
         }
@@ -126,6 +201,22 @@ impl Case {
         crate::volume::read_geometry(&self.paths[0])
     }
 
+    /// Every file that the case is read from, with what it holds: each image once, and of a `.hdr`/`.img` pair both.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] when a header has two files of voxels.
+    pub fn files(&self) -> Result<Vec<(String, PathBuf)>> {
+        let modalities = MODALITIES.iter().map(|name| name.to_string()).zip(&self.paths);
+        let images = modalities.take(if self.stacked.is_some() { 1 } else { 4 });
+        let mut files = Vec::new();
+        for (name, path) in images.chain(self.reference.iter().map(|path| ("reference".into(), path))) {
+            let parts = image_files(path)?.into_iter();
+            files
+                .extend(parts.zip([name.clone(), format!("{name} voxels")]).map(|(path, name)| (name, path)));
+        }
+        Ok(files)
+    }
+
     /// Reads the four modalities (and the reference, if there is one) in parallel, each straight into its place.
     ///
     /// # Errors
@@ -145,18 +236,12 @@ impl Case {
 
     fn load_with(&self, with_reference: bool) -> Result<LoadedCase> {
         self.require_modalities()?;
+        let geometry = self.geometry()?;
         let (modalities, reference) = rayon::join(
-            || self.load_modalities(),
-            || if with_reference { self.load_reference() } else { Ok(None) },
+            || self.load_modalities(&geometry),
+            || if with_reference { self.load_reference_on(Some(&geometry)) } else { Ok(None) },
         );
-        let (modalities, geometry) = modalities?;
-        let reference = match (reference?, &self.reference) {
-            (Some((labels, grid)), Some(path)) => {
-                check_grid(path, &grid, &geometry, &self.paths[0].display().to_string())?;
-                Some(labels)
-            }
-            _ => None,
-        };
+        let (modalities, reference) = (modalities?, reference?.map(|(labels, _)| labels));
         let brain = brain_mask(&modalities);
         Ok(LoadedCase { id: self.id.clone(), modalities, brain, reference, geometry })
     }
@@ -166,49 +251,63 @@ impl Case {
     /// # Errors
     /// Whatever is wrong with the file, or labels outside the scheme.
     pub fn load_reference(&self) -> Result<Option<(Array3<u8>, Geometry)>> {
-        let Some(path) = &self.reference else { return Ok(None) };
-        let LabelVolume { data, geometry } = LabelVolume::read(path)?;
-        Ok(Some((self.scheme.to_internal(data.view(), path)?, geometry)))
+        self.load_reference_on(None)
     }
 
-    fn load_modalities(&self) -> Result<(Array4<f32>, Geometry)> {
-        let mut files: Vec<NiftiFile> = Vec::with_capacity(self.paths.len());
-        for path in &self.paths {
-            let file = NiftiFile::open(path)?;
-            if let Some(first) = files.first() {
-                let reference = first.path.display().to_string();
-                check_grid(path, &file.header.geometry, &first.header.geometry, &reference)?;
-            }
-            files.push(file);
+    fn load_reference_on(&self, grid: Option<&Geometry>) -> Result<Option<(Array3<u8>, Geometry)>> {
+        let Some(path) = &self.reference else { return Ok(None) };
+        let first = self.paths[0].display().to_string();
+        let grid = grid.map(|grid| (grid, first.as_str()));
+        read_codes(path, grid, &self.scheme.codes(), || self.scheme.describe()).map(Some)
+    }
+
+    fn load_modalities(&self, geometry: &Geometry) -> Result<Array4<f32>> {
+        let path = &self.paths[0];
+        let voxels = geometry.voxels();
+        let mut data = buffer::<f32>(voxels.checked_mul(MODALITIES.len()), path)?;
+        match self.stacked {
+            Some(channels) => self.load_stack(channels, geometry, &mut data)?,
+            None => self.load_files(geometry, &mut data)?,
         }
-        let Some(first) = files.first() else {
-            let (modality, path) = (MODALITIES[0], self.paths[0].clone());
-            return Err(Error::MissingModality { case: self.id.clone(), modality, path });
-        };
-        let geometry = first.header.geometry.clone();
-        let mut data = first.buffer::<f32>(files.len())?;
-        let voxels = geometry.voxels().max(1);
-        let results: Vec<Result<()>> = data
-            .par_chunks_mut(voxels)
-            .zip(files.into_par_iter())
-            .map(|(out, file)| {
-                // Same grid does not mean same order of axes: each file is brought to canonical order by its own.
-                let own = file.header.geometry.clone();
-                if own.is_canonical() {
-                    return file.read_signal(out);
-                }
-                let mut raw = file.buffer(1)?;
-                file.read_signal(&mut raw)?;
-                own.reorder_into(&raw, out);
-                Ok(())
-            })
-            .collect();
-        results.into_iter().collect::<Result<()>>()?;
         let [z, y, x] = geometry.shape();
         let bytes = (data.len() * size_of::<f32>()) as u64;
-        let modalities = Array4::from_shape_vec((MODALITIES.len(), z, y, x), data)
-            .map_err(|_| Error::OutOfMemory { path: self.paths[0].clone(), bytes })?;
-        Ok((modalities, geometry))
+        Array4::from_shape_vec((MODALITIES.len(), z, y, x), data)
+            .map_err(|_| Error::OutOfMemory { path: path.clone(), bytes })
+    }
+
+    fn load_files(&self, geometry: &Geometry, data: &mut [f32]) -> Result<()> {
+        let reference = self.paths[0].display().to_string();
+        let mut files = Vec::with_capacity(self.paths.len());
+        for path in &self.paths {
+            let file = NiftiFile::open(path)?;
+            // Same grid does not mean same order of axes: each file's voxels go where its own axes lead.
+            let grid = check_grid(path, &file.header.geometry, geometry, &reference)?;
+            files.push((file, grid));
+        }
+        let results: Vec<Result<()>> = data
+            .par_chunks_mut(geometry.voxels().max(1))
+            .zip(files.into_par_iter())
+            .map(|(out, (mut file, grid))| {
+                file.read_signal(&grid, out)?;
+                file.finish()
+            })
+            .collect();
+        results.into_iter().collect()
+    }
+
+    /// The 3-D images of a 4-D file, each straight to the place of its modality.
+    fn load_stack(&self, channels: Channels, geometry: &Geometry, data: &mut [f32]) -> Result<()> {
+        let mut file = NiftiFile::open_stack(&self.paths[0], channels.count())?;
+        for channel in 0..channels.count() {
+            let Some(modality) = channels.place().iter().position(|&at| at == channel) else {
+                file.skip_image()?;
+                continue;
+            };
+            let start = modality * geometry.voxels();
+            let out = data.get_mut(start..start + geometry.voxels()).unwrap_or_default();
+            file.read_signal(geometry, out)?;
+        }
+        file.finish()
     }
 }
 

@@ -9,7 +9,6 @@
 #![allow(clippy::needless_range_loop)]
 
 use ndarray::{Array3, ArrayView3};
-use rayon::prelude::*;
 
 /// A 4 × 4 matrix, row by row, from voxel indices to millimetres in RAS.
 pub type Affine = [[f64; 4]; 4];
@@ -45,16 +44,18 @@ pub struct Mismatch {
     pub found: f64,
 }
 
-/// The orientation fields of a NIfTI-1 header, kept so that they can be written back bit for bit.
+/// The orientation fields of a NIfTI header, kept so that they can be written back: bit for bit where they were 32 bits wide.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Forms {
-    pub(crate) pixdim: [f32; 4],
+    pub(crate) pixdim: [f64; 4],
     pub(crate) xyzt_units: u8,
-    pub(crate) qform_code: i16,
-    pub(crate) sform_code: i16,
+    pub(crate) qform_code: i32,
+    pub(crate) sform_code: i32,
     /// b, c, d, then the three offsets.
-    pub(crate) quaternion: [f32; 6],
-    pub(crate) srow: [[f32; 4]; 3],
+    pub(crate) quaternion: [f64; 6],
+    pub(crate) srow: [[f64; 4]; 3],
+    /// How far apart the numbers of the header's width lie at 1: rounding leaves errors of that size.
+    pub(crate) epsilon: f64,
 }
 
 /// A scan's grid: shape, spacing, place in the patient, and the order of axes in its file.
@@ -70,7 +71,7 @@ pub struct Geometry {
     forms: Forms,
 }
 
-type Matrix = [[f64; 3]; 3];
+pub(crate) type Matrix = [[f64; 3]; 3];
 
 /// What is wrong with a header's orientation: field, what it should be, what it is.
 pub(crate) type Complaint = (&'static str, String, String);
@@ -79,12 +80,12 @@ impl Geometry {
     /// The grid that a header describes; `file_shape` is (i, j, k).
     pub(crate) fn from_forms(file_shape: [usize; 3], forms: Forms) -> Result<Self, Complaint> {
         let (affine, source) = if forms.sform_code > 0 {
-            let row = |r: usize| forms.srow[r].map(f64::from);
-            ([row(0), row(1), row(2), [0.0, 0.0, 0.0, 1.0]], AffineSource::Sform)
+            let [x, y, z] = forms.srow;
+            ([x, y, z, [0.0, 0.0, 0.0, 1.0]], AffineSource::Sform)
         } else {
             let mut size = [0.0; 3];
             for (axis, size) in size.iter_mut().enumerate() {
-                *size = f64::from(forms.pixdim[axis + 1]).abs();
+                *size = forms.pixdim[axis + 1].abs();
                 if !(size.is_finite() && *size > 0.0) {
                     let found = format!("pixdim[{}] = {}", axis + 1, forms.pixdim[axis + 1]);
                     return Err(("pixdim", "with three voxel sizes above 0 mm".into(), found));
@@ -136,27 +137,31 @@ impl Geometry {
     /// (i, j, k) to mm in RAS. Written files carry it as an sform (rounded to f32), code 1; `None` when an entry is not finite or the axes are
     /// not independent.
     pub fn from_affine(file_shape: [usize; 3], affine: &Affine) -> Option<Self> {
-        let mut srow = [[0.0_f32; 4]; 3];
+        let rounded = |v: f64| f64::from(v as f32);
+        let mut srow = [[0.0; 4]; 3];
         for (to, from) in srow.iter_mut().zip(affine) {
-            *to = from.map(|v| v as f32);
+            *to = from.map(rounded);
         }
-        let norm = |c: usize| (0..3).map(|r| affine[r][c].powi(2)).sum::<f64>().sqrt() as f32;
+        let norm = |c: usize| rounded((0..3).map(|r| affine[r][c].powi(2)).sum::<f64>().sqrt());
         let pixdim = [1.0, norm(0), norm(1), norm(2)];
-        let forms = Forms { pixdim, xyzt_units: 2, qform_code: 0, sform_code: 1, quaternion: [0.0; 6], srow };
+        let epsilon = f32::EPSILON.into();
+        let quaternion = [0.0; 6];
+        let forms = Forms { pixdim, xyzt_units: 2, qform_code: 0, sform_code: 1, quaternion, srow, epsilon };
         Self::from_forms(file_shape, forms).ok()
     }
 
     /// An upright LPS grid of shape and spacing `[z, y, x]` (mm) with voxel 0 at the origin, as BraTS has it; `None`
     /// when a spacing is not above 0.
     pub fn from_spacing(shape: [usize; 3], spacing: [f64; 3]) -> Option<Self> {
-        let [z, y, x] = spacing.map(|v| v as f32);
+        let [z, y, x] = spacing.map(|v| f64::from(v as f32));
         let srow = [[-x, 0.0, 0.0, 0.0], [0.0, -y, 0.0, 0.0], [0.0, 0.0, z, 0.0]];
         let quaternion = [0.0, 0.0, 1.0, 0.0, 0.0, 0.0];
         let pixdim = [1.0, x, y, z];
         if spacing.iter().any(|v| !(v.is_finite() && *v > 0.0)) {
             return None;
         }
-        let forms = Forms { pixdim, xyzt_units: 2, qform_code: 1, sform_code: 1, quaternion, srow };
+        let epsilon = f32::EPSILON.into();
+        let forms = Forms { pixdim, xyzt_units: 2, qform_code: 1, sform_code: 1, quaternion, srow, epsilon };
         Self::from_forms([shape[2], shape[1], shape[0]], forms).ok()
     }
 
@@ -224,8 +229,10 @@ impl Geometry {
     }
 
     /// Whether `other` has the same voxels at the same places, whatever the order of axes in either file: shapes equal,
-    /// entries of the canonical affines within [`TOLERANCE_MM`]. The error names the first difference.
+    /// entries of the affines within [`TOLERANCE_MM`] when `other`'s axes are taken in the order of this grid's. The error
+    /// names the first difference.
     pub fn same_grid(&self, other: &Geometry) -> Result<(), Mismatch> {
+        let other = other.along(self);
         let (ours, theirs) = (self.shape(), other.shape());
         for (axis, name) in ["z", "y", "x"].into_iter().enumerate() {
             if ours[axis] != theirs[axis] {
@@ -253,6 +260,69 @@ impl Geometry {
         Ok(())
     }
 
+    /// This grid with the canonical axes of `reference`: for each of them the axis of the file that runs along it, and in which
+    /// direction. The closest anatomical axis alone would not do: halfway between two of them the same grid, stored along other axes,
+    /// may be taken for another. Itself when the two do not lie along each other.
+    pub(crate) fn along(&self, reference: &Geometry) -> Geometry {
+        let theirs = reference.canonical_affine();
+        let matrix = |affine: &Affine| -> Matrix { std::array::from_fn(|r| [0, 1, 2].map(|c| affine[r][c])) };
+        let mut out = self.clone();
+        let (mut order, mut flip, mut taken) = ([0; 3], [false; 3], [false; 3]);
+        let Some(inverse) = inverse(&matrix(&theirs)) else { return out };
+        for file_axis in 0..3 {
+            let step = self.column(file_axis);
+            // One step along the file's axis, in steps along the reference's x, y, z.
+            let steps: [f64; 3] = std::array::from_fn(|r| (0..3).map(|c| inverse[r][c] * step[c]).sum());
+            let large = |&axis: &usize| steps[axis].abs() > 0.5;
+            let mut along = (0..3).filter(large);
+            let (Some(axis), None) = (along.next(), along.next()) else { return out };
+            let canonical = 2 - axis;
+            if std::mem::replace(&mut taken[canonical], true) {
+                return out;
+            }
+            order[canonical] = file_axis;
+            flip[canonical] = steps[axis] < 0.0;
+        }
+        (out.order, out.flip) = (order, flip);
+        out
+    }
+
+    /// Puts `values`, voxels in file order from the `first` on, to their places in a canonical array.
+    pub(crate) fn scatter<T: Copy>(&self, first: usize, values: &[T], out: &mut [T]) {
+        let [_, y, x] = self.shape();
+        let mut base = 0_isize;
+        let mut strides = [0_isize; 3];
+        for (canonical, length) in [y * x, x, 1].into_iter().enumerate() {
+            let axis = self.order[canonical];
+            let stride = length as isize;
+            strides[axis] = if self.flip[canonical] { -stride } else { stride };
+            if self.flip[canonical] {
+                base += stride * (self.file_shape[axis] as isize - 1);
+            }
+        }
+        let [i, j, _] = self.file_shape;
+        let (mut at, mut rest) = (first, values);
+        while !rest.is_empty() && i > 0 {
+            let (column, row) = (at % i, at / i);
+            let start = base
+                + column as isize * strides[0]
+                + (row % j) as isize * strides[1]
+                + (row / j) as isize * strides[2];
+            let (run, after) = rest.split_at(rest.len().min(i - column));
+            // A row of the file is a row of the array, or every so many-th voxel of it.
+            let last = start + (run.len() as isize - 1) * strides[0];
+            let (low, step) = (start.min(last) as usize, strides[0].unsigned_abs());
+            let places = out.iter_mut().skip(low).step_by(step.max(1)).take(run.len());
+            if strides[0] > 0 {
+                places.zip(run).for_each(|(to, from)| *to = *from);
+            } else {
+                places.zip(run.iter().rev()).for_each(|(to, from)| *to = *from);
+            }
+            at += run.len();
+            rest = after;
+        }
+    }
+
     pub(crate) fn forms(&self) -> &Forms {
         &self.forms
     }
@@ -262,26 +332,8 @@ impl Geometry {
         self.order == [2, 1, 0] && self.flip == [false; 3]
     }
 
-    /// Voxels in file order (i fastest) to a canonical array, written to `out` of the same length.
-    pub(crate) fn reorder_into<T: Copy + Send + Sync>(&self, file: &[T], out: &mut [T]) {
-        let [i, j, k] = self.file_shape;
-        let Ok(view) = ArrayView3::from_shape((k, j, i), file) else { return };
-        let [_, y, x] = self.shape();
-        let mut view = view.permuted_axes(self.order.map(|axis| 2 - axis));
-        for (axis, &flip) in self.flip.iter().enumerate() {
-            if flip {
-                view.invert_axis(ndarray::Axis(axis));
-            }
-        }
-        out.par_chunks_mut((y * x).max(1)).enumerate().for_each(|(z, slice)| {
-            for (to, from) in slice.iter_mut().zip(view.index_axis(ndarray::Axis(0), z)) {
-                *to = *from;
-            }
-        });
-    }
-
     /// Voxels in file order (i fastest) as a canonical array; `None` when their number is not the grid's.
-    pub fn to_canonical<T: Copy + Send + Sync>(&self, file: Vec<T>) -> Option<Array3<T>> {
+    pub fn to_canonical<T: Copy>(&self, file: Vec<T>) -> Option<Array3<T>> {
         if file.len() != self.voxels() {
             return None;
         }
@@ -289,7 +341,7 @@ impl Geometry {
             return Array3::from_shape_vec(self.shape(), file).ok();
         }
         let mut out = file.clone();
-        self.reorder_into(&file, &mut out);
+        self.scatter(0, &file, &mut out);
         Array3::from_shape_vec(self.shape(), out).ok()
     }
 
@@ -317,18 +369,18 @@ impl Geometry {
     }
 }
 
-/// NIfTI-1, "method 2": rotation from the unit quaternion, times voxel sizes, the third with the sign of `pixdim[0]`.
+/// NIfTI's "method 2": rotation from the unit quaternion, times voxel sizes, the third with the sign of `pixdim[0]`.
 fn quaternion_affine(forms: &Forms, size: [f64; 3]) -> Result<Affine, Complaint> {
-    let [b, c, d, x, y, z] = forms.quaternion.map(f64::from);
+    let [b, c, d, x, y, z] = forms.quaternion;
     let squared = b * b + c * c + d * d;
     if !squared.is_finite() || squared > 1.0 + 1e-3 {
         let found = format!("(b, c, d) = ({b}, {c}, {d})");
         return Err(("quatern", "with b² + c² + d² no greater than 1".into(), found));
     }
-    // Rounding to f32 leaves b² + c² + d² a little off 1 in a half turn: a is 0 then, and the rest is made a unit again.
+    // Rounding leaves b² + c² + d² a little off 1 in a half turn: a is 0 then, and the rest is made a unit again.
     let rest = 1.0 - squared;
     let (a, scale) =
-        if rest < 3.0 * f64::from(f32::EPSILON) { (0.0, squared.sqrt().recip()) } else { (rest.sqrt(), 1.0) };
+        if rest < 3.0 * forms.epsilon { (0.0, squared.sqrt().recip()) } else { (rest.sqrt(), 1.0) };
     let (b, c, d) = (b * scale, c * scale, d * scale);
     let rotation = [
         [a * a + b * b - c * c - d * d, 2.0 * (b * c - a * d), 2.0 * (b * d + a * c)],
@@ -384,20 +436,29 @@ fn closest_axes(affine: &Affine) -> Option<([usize; 3], [bool; 3])> {
     Some((axes, backward))
 }
 
+fn cofactors(m: &Matrix) -> Matrix {
+    let mut out = [[0.0; 3]; 3];
+    for r in 0..3 {
+        for c in 0..3 {
+            let (r1, r2, c1, c2) = ((r + 1) % 3, (r + 2) % 3, (c + 1) % 3, (c + 2) % 3);
+            out[r][c] = m[r1][c1] * m[r2][c2] - m[r1][c2] * m[r2][c1];
+        }
+    }
+    out
+}
+
+/// `None` when the determinant is 0.
+pub(crate) fn inverse(m: &Matrix) -> Option<Matrix> {
+    let cofactors = cofactors(m);
+    let det: f64 = (0..3).map(|c| m[0][c] * cofactors[0][c]).sum();
+    (det.is_finite() && det != 0.0)
+        .then(|| std::array::from_fn(|r| std::array::from_fn(|c| cofactors[c][r] / det)))
+}
+
 /// The orthogonal factor of a matrix, by Newton's iteration M ← (M + M⁻ᵀ) / 2.
 fn polar(mut m: Matrix) -> Option<Matrix> {
-    let cofactor = |m: &Matrix| -> Matrix {
-        let mut out = [[0.0; 3]; 3];
-        for r in 0..3 {
-            for c in 0..3 {
-                let (r1, r2, c1, c2) = ((r + 1) % 3, (r + 2) % 3, (c + 1) % 3, (c + 2) % 3);
-                out[r][c] = m[r1][c1] * m[r2][c2] - m[r1][c2] * m[r2][c1];
-            }
-        }
-        out
-    };
     for step in 0..50 {
-        let cofactors = cofactor(&m);
+        let cofactors = cofactors(&m);
         let det: f64 = (0..3).map(|c| m[0][c] * cofactors[0][c]).sum();
         // The columns come in as unit vectors: a volume this small means that two of them all but coincide.
         if !det.is_finite() || (step == 0 && det.abs() < 1e-6) || det == 0.0 {

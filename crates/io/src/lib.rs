@@ -30,9 +30,9 @@
 //!
 //! # When not to use it
 //!
-//! It reads what segmentation needs: single-file NIfTI-1 with three axes and real voxels. For NIfTI-2, `.hdr`/`.img`
-//! pairs, 4-D series, complex data or header extensions use another library. It does not resample: images that belong
-//! together must already share a grid.
+//! It reads what segmentation needs: NIfTI with three axes (four in the Decathlon's layout) and real voxels, and of NRRD what
+//! 3D Slicer writes of segmentations. For DICOM, Analyze 7.5, time series, complex data or header extensions use another library.
+//! It does not resample: images that belong together must already share a grid.
 
 pub mod atomic;
 pub mod check;
@@ -43,18 +43,23 @@ pub mod geometry;
 mod header;
 pub mod labels;
 pub mod layout;
+mod messages;
+mod nrrd;
 pub mod presence;
 pub mod scribbles;
+mod stream;
 pub mod volume;
 
 pub use atomic::{write_atomic, write_atomic_with};
 pub use check::{Fault, check, check_with};
-pub use cohort::{Case, Cohort, LoadedCase, MODALITIES};
+pub use cohort::{Case, Cohort, Declared, LoadedCase, MODALITIES};
 pub use error::{Error, Result};
+pub use file::image_files;
 pub use geometry::{Affine, AffineSource, Geometry, Mismatch};
 pub use labels::LabelScheme;
 pub use layout::Layout;
-pub use layout::brats2017::write_case;
+pub use layout::brats::write_case;
+pub use layout::dataset::Channels;
 pub use presence::{Presence, PresenceTable};
 pub use scribbles::{
     ScribbleMapping, companion, one_companion, read_scribble, read_segmentation, read_whole_tumour,

@@ -1,12 +1,14 @@
 //! Scribbles, weak masks and whole-tumour masks of a case, brought onto the scan's grid.
 //!
-//! Each is a label image named `<case>_<kind>.nii.gz` (or `.nii`). It may be stored with its axes in another order
-//! than the scan's: what counts is where its voxels lie.
+//! Each is a label image named `<case>_<kind>.nii.gz` (or `.nii`, or a `.hdr`/`.img` pair); a scribble may also be a segmentation of 3D Slicer,
+//! `<case>_scribble.seg.nrrd`. It may be stored with its axes in another order than the scan's: what counts is where its
+//! voxels lie.
 
 use crate::error::{Error, Result};
+use crate::file::split;
 use crate::geometry::Geometry;
-use crate::labels::{LabelScheme, remap};
-use crate::volume::LabelVolume;
+use crate::labels::LabelScheme;
+use crate::volume::read_codes;
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,7 +44,51 @@ impl From<ScribbleMapping> for BTreeMap<i64, u8> {
     }
 }
 
+/// Names of segments that mean tumour, in the form of [`plain`].
+const TUMOUR: [&str; 8] =
+    ["tumor", "wholetumor", "wt", "lesion", "glioma", "glioblastoma", "foreground", "fg"];
+
+/// Those that mean healthy tissue.
+const HEALTHY: [&str; 10] = [
+    "healthy",
+    "healthytissue",
+    "healthybrain",
+    "normal",
+    "normaltissue",
+    "normalbrain",
+    "background",
+    "bg",
+    "nontumor",
+    "notumor",
+];
+
+/// Those that mean nothing.
+const UNKNOWN: [&str; 4] = ["unknown", "unlabeled", "unlabelled", "ignore"];
+
+/// A name's letters and digits in lower case, in American spelling: `Whole tumour` and `whole_tumor` are one.
+pub(crate) fn plain(name: &str) -> String {
+    let letters: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    letters.replace("tumour", "tumor").replace("oedema", "edema")
+}
+
+/// What a segment of this name means: 0 unknown, 1 tumour or 2 healthy.
+pub(crate) fn code_of_name(name: &str) -> Option<u8> {
+    let name = plain(name);
+    let known = |names: &[&str]| names.contains(&name.as_str());
+    [(0, known(&UNKNOWN)), (1, known(&TUMOUR)), (2, known(&HEALTHY))]
+        .into_iter()
+        .find_map(|(code, known)| known.then_some(code))
+}
+
+pub(crate) fn code_word(code: u8) -> &'static str {
+    ["unknown", "tumour", "healthy"].get(usize::from(code)).copied().unwrap_or("?")
+}
+
 impl ScribbleMapping {
+    pub(crate) fn values(&self) -> &BTreeMap<i64, u8> {
+        &self.0
+    }
+
     /// The values that mean 0 unknown, 1 tumour or 2 healthy, in words: `3 or 4`.
     pub fn values_of(&self, code: u8) -> String {
         let values = self.0.iter().filter(|&(_, &to)| to == code).map(|(value, _)| value.to_string());
@@ -51,34 +97,41 @@ impl ScribbleMapping {
 
     /// The mapping in words: `0 unknown, 1 tumour, 2 healthy`.
     pub fn describe(&self) -> String {
-        let name = |code: u8| ["unknown", "tumour", "healthy"].get(usize::from(code)).copied().unwrap_or("?");
-        self.0.iter().map(|(value, &code)| format!("{value} {}", name(code))).collect::<Vec<_>>().join(", ")
+        let words = self.0.iter().map(|(value, &code)| format!("{value} {}", code_word(code)));
+        words.collect::<Vec<_>>().join(", ")
     }
 }
 
-/// The file of `kind` (`scribble`, `weak`, `wt`, `seg`) of a case in `folder`: `<case>_<kind>.nii.gz`, or `.nii` if
-/// only that is there.
-pub fn companion(folder: impl AsRef<Path>, case: &str, kind: &str) -> PathBuf {
-    let folder = folder.as_ref();
-    let plain = folder.join(format!("{case}_{kind}.nii"));
-    let compressed = folder.join(format!("{case}_{kind}.nii.gz"));
-    if !compressed.exists() && plain.exists() { plain } else { compressed }
+/// How a file of `kind` may end, most usual first.
+fn endings(kind: &str) -> &'static [&'static str] {
+    let all = &["nii.gz", "nii", "hdr", "hdr.gz", "seg.nrrd", "nrrd"];
+    if kind == "scribble" { all } else { &all[..4] }
 }
 
-/// An error when a case has a file of `kind` in both forms, `.nii` and `.nii.gz`: one of the two would go unread.
+/// The file of `kind` (`scribble`, `weak`, `wt`, `seg`) of a case in `folder`: `<case>_<kind>.nii.gz`, or with the ending
+/// under which it is there: `.nii`, `.hdr`, and of a scribble `.seg.nrrd` or `.nrrd`.
+pub fn companion(folder: impl AsRef<Path>, case: &str, kind: &str) -> PathBuf {
+    let path = |ending: &&str| folder.as_ref().join(format!("{case}_{kind}.{ending}"));
+    endings(kind).iter().map(path).find(|path| path.exists()).unwrap_or_else(|| path(&"nii.gz"))
+}
+
+/// An error when a case has a file of `kind` in two forms, such as `.nii` and `.nii.gz`: one of the two would go unread.
 ///
 /// # Errors
 /// [`Error::Duplicate`].
 pub fn one_companion(folder: impl AsRef<Path>, case: &str, kind: &str) -> Result<()> {
-    let [first, second] =
-        ["nii.gz", "nii"].map(|ending| folder.as_ref().join(format!("{case}_{kind}.{ending}")));
-    if first.exists() && second.exists() {
-        return Err(Error::Duplicate { what: format!("{kind} of case {case}"), first, second });
+    let path = |ending: &&str| folder.as_ref().join(format!("{case}_{kind}.{ending}"));
+    let mut there = endings(kind).iter().map(path).filter(|path| path.exists());
+    match (there.next(), there.next()) {
+        (Some(first), Some(second)) => {
+            Err(Error::Duplicate { what: format!("{kind} of case {case}"), first, second })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// Reads a scribble or weak mask on `grid`: 0 unknown, 1 tumour, 2 healthy, `[z, y, x]`.
+/// Reads a scribble or weak mask on `grid`: 0 unknown, 1 tumour, 2 healthy, `[z, y, x]`. Segments of a `.seg.nrrd` count by
+/// name (`tumour`, `whole tumor`, `lesion`, `foreground`, …; `healthy`, `normal tissue`, `background`, …) if any has such a name, else by value.
 ///
 /// # Errors
 /// [`Error::UndeclaredLabel`] for values outside `mapping`, [`Error::GridMismatch`], and whatever can be wrong with a label file.
@@ -88,8 +141,10 @@ pub fn read_scribble(
     mapping: &ScribbleMapping,
 ) -> Result<Array3<u8>> {
     let path = path.as_ref();
-    let labels = LabelVolume::read_on(path, grid, "the scan")?;
-    remap(labels.data.view(), &mapping.0, path, || mapping.describe())
+    if split(path, &[".nrrd"]).is_some() {
+        return crate::nrrd::read_scribble(path, grid, mapping);
+    }
+    Ok(read_codes(path, Some((grid, "the scan")), &mapping.0, || mapping.describe())?.0)
 }
 
 /// Reads a whole-tumour mask on `grid`: 0 outside, 1 tumour.
@@ -98,9 +153,9 @@ pub fn read_scribble(
 /// As [`read_scribble`], for values other than 0 and 1.
 pub fn read_whole_tumour(path: impl AsRef<Path>, grid: &Geometry) -> Result<Array3<bool>> {
     let path = path.as_ref();
-    let labels = LabelVolume::read_on(path, grid, "the scan")?;
     let map = BTreeMap::from([(0, 0), (1, 1)]);
-    let mask = remap(labels.data.view(), &map, path, || "0 outside, 1 tumour".to_string())?;
+    let declared = || "0 outside, 1 tumour".to_string();
+    let (mask, _) = read_codes(path, Some((grid, "the scan")), &map, declared)?;
     Ok(mask.map(|&value| value == 1))
 }
 
@@ -110,6 +165,5 @@ pub fn read_whole_tumour(path: impl AsRef<Path>, grid: &Geometry) -> Result<Arra
 /// As [`read_scribble`], for values outside `scheme`.
 pub fn read_segmentation(path: impl AsRef<Path>, grid: &Geometry, scheme: LabelScheme) -> Result<Array3<u8>> {
     let path = path.as_ref();
-    let labels = LabelVolume::read_on(path, grid, "the scan")?;
-    scheme.to_internal(labels.data.view(), path)
+    Ok(read_codes(path, Some((grid, "the scan")), &scheme.codes(), || scheme.describe())?.0)
 }

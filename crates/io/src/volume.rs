@@ -2,11 +2,12 @@
 
 use crate::atomic::write_atomic_with;
 use crate::error::{Error, Result};
-use crate::file::NiftiFile;
+use crate::file::{Codes, NiftiFile};
 use crate::geometry::Geometry;
 use crate::header::{Scalar, encode};
 use flate2::{Compression, GzBuilder};
 use ndarray::{Array3, ArrayView3};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -29,9 +30,10 @@ pub struct LabelVolume {
 }
 
 impl Volume {
-    /// Reads a `.nii` or `.nii.gz` of any real type, byte order and axis order. NaN and infinity are errors.
+    /// Reads a `.nii`, `.nii.gz`, or the `.hdr` or `.img` of a pair, of any real type, byte order and axis order. NaN and
+    /// infinity are errors.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        Self::load(path.as_ref(), |file, out| file.read_image(out).map(drop))
+        Self::load(path.as_ref(), |file, grid, out| file.read_image(grid, out).map(drop))
     }
 
     /// Like [`Volume::read`], and an image of zeros only is an error: what a modality must be.
@@ -39,59 +41,112 @@ impl Volume {
         Self::load(path.as_ref(), NiftiFile::read_signal)
     }
 
-    fn load(path: &Path, read: impl FnOnce(NiftiFile, &mut [f32]) -> Result<()>) -> Result<Self> {
-        let file = NiftiFile::open(path)?;
+    fn load(
+        path: &Path,
+        read: impl FnOnce(&mut NiftiFile, &Geometry, &mut [f32]) -> Result<()>,
+    ) -> Result<Self> {
+        let mut file = NiftiFile::open(path)?;
         let geometry = file.header.geometry.clone();
         let mut data = file.buffer(1)?;
-        read(file, &mut data)?;
-        Ok(Self { data: canonical(&geometry, data, path)?, geometry })
+        read(&mut file, &geometry, &mut data)?;
+        file.finish()?;
+        Ok(Self { data: shaped(data, &geometry, path)?, geometry })
     }
 }
 
 impl LabelVolume {
     /// Reads a label image of any real type. Values that are not whole numbers are errors.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let file = NiftiFile::open(path)?;
-        let geometry = file.header.geometry.clone();
-        let mut data = file.buffer(1)?;
-        file.read_labels(&mut data)?;
-        Ok(Self { data: canonical(&geometry, data, path)?, geometry })
+        Self::load(path.as_ref(), None)
     }
 
     /// Like [`LabelVolume::read`], for an image that must lie on `grid` (of `reference`, named in the error). The
     /// file's axes may be in another order: voxels at the same place come to the same index.
     pub fn read_on(path: impl AsRef<Path>, grid: &Geometry, reference: &str) -> Result<Self> {
-        let path = path.as_ref();
-        // The grid is checked from the header, before any voxel is decoded.
-        check_grid(path, &NiftiFile::open(path)?.header.geometry, grid, reference)?;
-        Self::read(path)
+        Self::load(path.as_ref(), Some((grid, reference)))
+    }
+
+    fn load(path: &Path, grid: Option<(&Geometry, &str)>) -> Result<Self> {
+        let (mut file, geometry) = open_on(path, grid)?;
+        let mut data = file.buffer(1)?;
+        file.read_labels(&geometry, &mut data)?;
+        file.finish()?;
+        Ok(Self { data: shaped(data, &geometry, path)?, geometry })
     }
 }
 
-/// The geometry of an image, from its header alone.
+/// An open file, and its geometry [along](Geometry::along) the grid that it must lie on, if there is one: that is seen from
+/// the header, before any voxel is decoded.
+fn open_on(path: &Path, grid: Option<(&Geometry, &str)>) -> Result<(NiftiFile, Geometry)> {
+    let file = NiftiFile::open(path)?;
+    let geometry = match grid {
+        Some((grid, reference)) => check_grid(path, &file.header.geometry, grid, reference)?,
+        None => file.header.geometry.clone(),
+    };
+    Ok((file, geometry))
+}
+
+/// Reads a label image through `map`: of values outside it each is named, with what was `declared`. With a `grid` (and what
+/// to call it), the image must lie on it: its axes may be in another order, voxels at the same place come to the same index.
+pub(crate) fn read_codes(
+    path: &Path,
+    grid: Option<(&Geometry, &str)>,
+    map: &BTreeMap<i64, u8>,
+    declared: impl FnOnce() -> String,
+) -> Result<(Array3<u8>, Geometry)> {
+    let (mut file, geometry) = open_on(path, grid)?;
+    let mut data = file.buffer(1)?;
+    let mut codes = Codes::new(map);
+    file.read_codes(&geometry, &mut codes, &mut data)?;
+    file.finish()?;
+    all_declared(codes.undeclared, path, declared)?;
+    Ok((shaped(data, &geometry, path)?, geometry))
+}
+
+/// An error that names what was not declared, if there is anything.
+pub(crate) fn all_declared(
+    undeclared: BTreeMap<i64, u64>,
+    path: &Path,
+    declared: impl FnOnce() -> String,
+) -> Result<()> {
+    if undeclared.is_empty() {
+        return Ok(());
+    }
+    let counts = undeclared.into_iter().collect();
+    Err(Error::UndeclaredLabel { path: path.to_path_buf(), counts, declared: declared() })
+}
+
+/// The geometry of an image, from its header alone; of a 4-D file, that of its 3-D images.
 pub fn read_geometry(path: impl AsRef<Path>) -> Result<Geometry> {
-    Ok(NiftiFile::open(path.as_ref())?.header.geometry)
+    Ok(NiftiFile::open_any(path.as_ref())?.header.geometry)
 }
 
 /// Whether an image names scribseg as its maker, as all that this crate writes do. A file that cannot be read does not.
 pub fn written_by_scribseg(path: impl AsRef<Path>) -> bool {
-    NiftiFile::open(path.as_ref()).is_ok_and(|file| file.header.ours)
+    NiftiFile::open_any(path.as_ref()).is_ok_and(|file| file.header.ours)
 }
 
-/// An error that names both files when `geometry` (of `path`) is not `grid` (of `reference`).
-pub(crate) fn check_grid(path: &Path, geometry: &Geometry, grid: &Geometry, reference: &str) -> Result<()> {
-    grid.same_grid(geometry).map_err(|mismatch| Error::GridMismatch {
+/// `geometry` (of `path`) [along](Geometry::along) `grid` (of `reference`); an error that names both when it is another grid.
+pub(crate) fn check_grid(
+    path: &Path,
+    geometry: &Geometry,
+    grid: &Geometry,
+    reference: &str,
+) -> Result<Geometry> {
+    let mismatch = |mismatch| Error::GridMismatch {
         path: path.to_path_buf(),
         reference: reference.to_string(),
         mismatch,
-    })
+    };
+    grid.same_grid(geometry).map_err(mismatch)?;
+    Ok(geometry.along(grid))
 }
 
-fn canonical<T: Copy + Send + Sync>(geometry: &Geometry, data: Vec<T>, path: &Path) -> Result<Array3<T>> {
+fn shaped<T>(data: Vec<T>, geometry: &Geometry, path: &Path) -> Result<Array3<T>> {
     let bytes = (data.len() * size_of::<T>()) as u64;
     // The buffer was made for this very grid, so this is only reached if that ever breaks.
-    geometry.to_canonical(data).ok_or(Error::OutOfMemory { path: path.to_path_buf(), bytes })
+    Array3::from_shape_vec(geometry.shape(), data)
+        .map_err(|_| Error::OutOfMemory { path: path.to_path_buf(), bytes })
 }
 
 /// Writes labels `[z, y, x]` on the grid of the scan they belong to: unsigned bytes, slope 1, in the scan's own order

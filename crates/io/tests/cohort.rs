@@ -122,35 +122,41 @@ fn what_is_no_cohort_is_said_to_be_none() {
     assert!(matches!(Cohort::open(root.path().join("absent"), None), Err(Error::NotAFolder { .. })));
     let empty = Cohort::open(root.path(), None).unwrap_err();
     assert!(
+        matches!(empty, Error::NoLayout { .. }) && empty.to_string().contains("<id>_{t1,t1ce,t2,flair,seg}")
+    );
+    let empty = Cohort::open(root.path(), Some(Layout::Brats2017)).unwrap_err();
+    assert!(
         matches!(empty, Error::NoCases { .. }) && empty.to_string().contains("<id>_{t1,t1ce,t2,flair,seg}")
     );
     // A folder of predictions has no images.
     write_labels(root.path().join("a_seg.nii.gz"), labels().view(), &grid()).unwrap();
-    assert!(matches!(Cohort::open(root.path(), None), Err(Error::NoCases { .. })));
+    assert!(matches!(Cohort::open(root.path(), None), Err(Error::NoLayout { .. })));
     let image = root.path().join("a_seg.nii.gz");
     assert!(matches!(Cohort::open(image, None), Err(Error::NotAFolder { .. })));
 }
 
 #[test]
-fn layouts_to_come_are_recognised() {
-    let touch = |root: &Path, name: &str| {
-        let path = root.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, "").unwrap();
-    };
+fn layouts_are_recognised_by_names() {
     for (name, expected) in [
         ("BraTS-GLI-00001-000/BraTS-GLI-00001-000-t1n.nii.gz", Layout::Brats2023),
         ("imagesTr/BRATS_001.nii.gz", Layout::Msd),
+        ("imagesTs/BRATS_001.nii.gz", Layout::Msd),
         ("imagesTr/BRATS_001_0002.nii.gz", Layout::NnUnet),
+        ("BRATS_001_0002.nii.gz", Layout::NnUnet),
+        ("BraTS2021_00000/BraTS2021_00000_t1.nii.gz", Layout::Brats2017),
+        ("HGG/a/a_flair.nii", Layout::Brats2017),
     ] {
         let root = tempfile::tempdir().unwrap();
-        touch(root.path(), name);
-        let error = Cohort::open(root.path(), None).unwrap_err();
-        assert!(matches!(error, Error::UnsupportedLayout { layout, .. } if layout == expected), "{error}");
-        assert!(error.to_string().contains("not supported yet"), "{error}");
+        let path = root.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+        let (layout, why) = Layout::detect(root.path()).unwrap();
+        assert_eq!(layout, expected, "{name}");
+        assert!(why.contains(name), "{why}");
     }
     assert!(matches!("brats1999".parse::<Layout>(), Err(Error::UnknownName { .. })));
     assert_eq!("msd".parse::<Layout>().unwrap(), Layout::Msd);
+    assert_eq!("brats2021".parse::<Layout>().unwrap(), Layout::Brats2017);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use candle_core::Device;
-use scribseg_io::{Cohort, LabelVolume};
+use scribseg_io::{Cohort, Declared, LabelVolume};
 use scribseg_phantom::Size;
 use scribseg_pipeline::methods::Methods;
 use scribseg_pipeline::{Card, Config, Scan, Silent, classes, merge, save_model, verbs};
@@ -119,7 +119,15 @@ fn main() -> Result<(), Failure> {
     let fastest = case(&format!("networks-{name}-w16"), rounds, &mut networks, peer.as_mut(), &tasks)?;
     let out = folder.path().join("out");
     let mut whole = || {
-        verbs::predict(&models, std::slice::from_ref(&scans), &out, false, &Device::Cpu, &Silent)?;
+        verbs::predict(
+            &models,
+            std::slice::from_ref(&scans),
+            &out,
+            false,
+            &Declared::default(),
+            &Device::Cpu,
+            &Silent,
+        )?;
         Ok(())
     };
     let theirs = folder.path().join("peer_seg.nii.gz");

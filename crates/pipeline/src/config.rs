@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use scribseg_io::ScribbleMapping;
+use scribseg_io::{Channels, LabelScheme, Layout, ScribbleMapping};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+
+/// `input.layout`: recognised from names.
+pub(crate) const FROM_NAMES: &str = "auto";
+
+/// `input.label_scheme`: what the layout, or its `dataset.json`, declares.
+pub(crate) const BY_LAYOUT: &str = "layout";
 
 /// The three settings that come with the program (`data/presets/*.toml`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,8 +108,13 @@ section! {
         train_fraction: f64 = 0.8,
         /// Folds of a cross-validation (`fit --folds`), each held out once, instead of `train_fraction`; 0: one split.
         folds: usize = 0,
-        /// The scheme of label files: `brats2017` (1 NCR/NET, 2 ED, 4 ET), `brats2023` (1, 2, 3) or `msd` (2, 1, 3). Never inferred from values.
-        label_scheme: String = "brats2017".to_owned(),
+        /// How the cohort is laid out: `brats2017`, `brats2023`, `msd`, `nnunet`, or `auto`: as its file names say.
+        layout: String = FROM_NAMES.to_owned(),
+        /// The scheme of label files: `brats2017` (1 NCR/NET, 2 ED, 4 ET), `brats2023` (1, 2, 3), `msd` (2, 1, 3), values as in `ncr=1,ed=2,et=3`, or
+        /// `layout`: as the layout or its `dataset.json` declares. Never inferred from values.
+        label_scheme: String = BY_LAYOUT.to_owned(),
+        /// The modality of each channel in the layouts `msd` and `nnunet`, as in `["flair", "t1", "t1ce", "t2"]`; `other` is not used. Empty: as `dataset.json` declares.
+        channels: Vec<String> = Vec::new(),
         /// The values of scribble files.
         scribble_values: ScribbleValues = ScribbleValues::default(),
     }
@@ -377,7 +388,21 @@ impl Config {
                 "key `input.folds`: expected 0 (one split) or 2 to 100, found {found}"
             )));
         }
-        one_of("input.label_scheme", &self.input.label_scheme, &["brats2017", "brats2023", "msd"])?;
+        let named = |key: &str, known: scribseg_io::Result<()>, or: &str| {
+            known.map_err(|e| {
+                Error::Config(format!("key `{key}`: expected {or}{}, found {}", e.expected(), e.found()))
+            })
+        };
+        let Input { layout, label_scheme, channels, .. } = &self.input;
+        if layout != FROM_NAMES {
+            named("input.layout", layout.parse::<Layout>().map(drop), "`auto`, or ")?;
+        }
+        if label_scheme != BY_LAYOUT {
+            named("input.label_scheme", label_scheme.parse::<LabelScheme>().map(drop), "`layout`, or ")?;
+        }
+        if !channels.is_empty() {
+            named("input.channels", Channels::declared(channels).map(drop), "")?;
+        }
         self.input.scribble_values.mapping()?;
         range("phantom.cases", self.phantom.cases as f64, 2.0, 1e5)?;
         one_of("phantom.size", &self.phantom.size, &["full", "half"])?;

@@ -10,11 +10,11 @@ use scribseg_io::LabelScheme;
 use scribseg_metrics::{CaseMetrics, EmptyPolicy, Evaluation};
 
 use crate::batches::generator;
+use crate::cohorts::{declared, references};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::scan::Scan;
-use crate::verbs::scheme_of;
 
 /// The figures of one scan on its whole grid.
 pub(crate) fn measure(scan: &Scan, prediction: &Array3<u8>) -> Result<CaseMetrics> {
@@ -114,7 +114,7 @@ fn pairs(
         return Err(Error::Cohort {
             path: reference.to_owned(),
             problem: format!(
-                "expected a reference `{id}_seg.nii.gz` for the prediction of case {id} in {}, found none; add it, or take the prediction out",
+                "expected a reference (in BraTS's naming `{id}_seg.nii.gz`) for the prediction of case {id} in {}, found none; add it, or take the prediction out",
                 prediction.display()
             ),
         });
@@ -163,9 +163,15 @@ pub fn evaluate(
     config: &Config,
     progress: &dyn Progress,
 ) -> Result<Evaluated> {
-    let scheme = scheme_of(config)?;
+    let (references, scheme) = match references(reference, config)? {
+        Some(found) => found,
+        // A folder of such files alone is named as BraTS 2017 names them.
+        None => {
+            let scheme = declared(config)?.scheme;
+            (find_segmentations(reference)?, scheme.unwrap_or(LabelScheme::Brats2017))
+        }
+    };
     let policy = policy_override.unwrap_or_else(|| policy(config));
-    let references = find_segmentations(reference)?;
     let first = pairs(&references, [reference, prediction], progress)?;
     let second = compare.map(|folder| pairs(&references, [reference, folder], progress)).transpose()?;
     let cases = measure_files("evaluate", &first, scheme, progress)?;

@@ -7,6 +7,7 @@ use ndarray::{Array2, Axis};
 use scribseg_metrics::Evaluation;
 use serde::{Deserialize, Serialize};
 
+use crate::cohorts::{open_cohort, settled, settled_for_phantom};
 use crate::config::{Config, Preset};
 use crate::error::{Error, Result};
 use crate::evaluation::measure;
@@ -163,13 +164,18 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
         ));
     }
     let rows = parse_rows(rows)?;
-    let (cohort, name) = match cohort {
-        Some(path) => (crate::verbs::open_cohort(path, config)?, folder_name(path)),
+    let (cohort, name, config) = match cohort {
+        Some(path) => {
+            let cohort = open_cohort(path, config)?;
+            let config = settled(config, &cohort);
+            (cohort, folder_name(path), config)
+        }
         None => {
+            let config = settled_for_phantom(config);
             let p = &config.phantom;
             let path = out.join("cohort");
             // Before the cohort is made: nothing is put into a folder that is not ours.
-            if RunDir::holds_run_of(out, config)? && !RunDir::inputs_of(out)?.are_synthetic() {
+            if RunDir::holds_run_of(out, &config)? && !RunDir::inputs_of(out)?.are_synthetic() {
                 return Err(Error::RunDirectory {
                     path: out.clone(),
                     problem: "holds the run of a cohort of your own; give it again as `--cohort`, or choose another `--out`".into(),
@@ -183,7 +189,7 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
                 progress,
             )?;
             let name = format!("phantom, {} cases, {}, seed {}", p.cases, p.size, p.seed);
-            let cohort = crate::verbs::open_cohort(&path, config)?;
+            let cohort = open_cohort(&path, &config)?;
             if cohort.cases.len() != p.cases {
                 let problem = format!(
                     "expected the {} cases of `phantom.cases`, found {}; remove the others, or choose another `--out`",
@@ -192,9 +198,10 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
                 );
                 return Err(Error::RunDirectory { path, problem });
             }
-            (cohort, name)
+            (cohort, name, config)
         }
     };
+    let config = &config;
     crate::fit::check_trainable(&cohort)?;
     if let Some(case) = cohort.cases.iter().find(|c| c.reference.is_none()) {
         return Err(Error::case(

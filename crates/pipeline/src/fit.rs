@@ -102,7 +102,8 @@ pub fn fit_with(
     progress: &dyn Progress,
 ) -> Result<FitSummary> {
     config.validate()?;
-    let cohort = crate::verbs::open_cohort(cohort, config)?;
+    let cohort = crate::cohorts::open_cohort(cohort, config)?;
+    let config = &crate::cohorts::settled(config, &cohort);
     check_trainable(&cohort)?;
     let source = scribbles.map_or(Scribbles::Simulated, Scribbles::Folder);
     let presence = presence.as_deref();

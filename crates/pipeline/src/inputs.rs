@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use scribseg_io::{Cohort, MODALITIES, companion};
+use scribseg_io::{Cohort, companion, image_files};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -26,17 +26,16 @@ impl Inputs {
         cohort.require_modalities()?;
         let mut files: Vec<(String, PathBuf)> = Vec::new();
         for case in &cohort.cases {
-            for (name, path) in MODALITIES.iter().zip(&case.paths) {
-                files.push((format!("{name} of {}", case.id), path.clone()));
-            }
-            if let Some(path) = &case.reference {
-                files.push((format!("reference of {}", case.id), path.clone()));
+            for (name, path) in case.files()? {
+                files.push((format!("{name} of {}", case.id), path));
             }
             let scribble = scribbles.map(|folder| companion(folder, &case.id, "scribble"));
             if let Some(path) = scribble.filter(|path| path.is_file()) {
-                files.push((format!("scribble of {}", case.id), path));
+                let parts = image_files(&path)?.into_iter().zip(["scribble", "scribble voxels"]);
+                files.extend(parts.map(|(path, name)| (format!("{name} of {}", case.id), path)));
             }
         }
+        files.extend(cohort.declaration.iter().map(|path| ("dataset.json".to_owned(), path.clone())));
         let own = cohort.root.join("participants.tsv");
         if let Some(path) = presence.map(Path::to_owned).or_else(|| own.is_file().then_some(own)) {
             files.push(("presence table".to_owned(), path));

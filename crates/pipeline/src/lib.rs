@@ -25,6 +25,7 @@
 //! that cost minutes a scan.
 
 pub mod batches;
+mod cohorts;
 mod config;
 mod error;
 mod evaluation;
@@ -52,6 +53,7 @@ pub mod verbs;
 /// The modalities in channel order, as BraTS names its files.
 pub const MODALITIES: [&str; 4] = ["t1", "t1ce", "t2", "flair"];
 
+pub use cohorts::declared;
 pub use config::{
     Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble,
     ScribbleValues, Train,

@@ -77,7 +77,7 @@ impl Scan {
                     return Err(Error::case(
                         &id,
                         format!(
-                            "expected a modality {name} (`{id}_{name}.nii[.gz]`) that varies over the brain, found one value; export it again or leave the case out"
+                            "expected a modality {name} that varies over the brain, found one value; export it again or leave the case out"
                         ),
                     ));
                 }

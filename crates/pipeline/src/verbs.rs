@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use candle_core::Device;
 use ndarray::Array3;
 use rayon::prelude::*;
-use scribseg_io::{Cohort, LabelScheme, Presence, PresenceTable};
+use scribseg_io::{Cohort, Declared, Presence, PresenceTable};
 use scribseg_metrics::Evaluation;
 use serde::Serialize;
 
 use crate::batches::derived_seed;
+use crate::cohorts::{open_cohort, open_input};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::evaluation::{self, measure, policy};
@@ -105,21 +106,6 @@ fn spare_foreign_files(cohort: &Cohort, out: &Path, kind: &str) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// The label scheme that the configuration declares.
-pub(crate) fn scheme_of(config: &Config) -> Result<LabelScheme> {
-    [LabelScheme::Brats2017, LabelScheme::Brats2023, LabelScheme::Msd]
-        .into_iter()
-        .find(|s| s.name() == config.input.label_scheme)
-        .ok_or_else(|| {
-            Error::Config(format!("key `input.label_scheme`: `{}` is unknown", config.input.label_scheme))
-        })
-}
-
-/// Opens a cohort with the declared label scheme.
-pub(crate) fn open_cohort(path: &Path, config: &Config) -> Result<Cohort> {
-    Ok(Cohort::open(path, None)?.with_scheme(scheme_of(config)?))
 }
 
 /// `full` or `half`.
@@ -281,7 +267,7 @@ fn references_there(cohort: &Cohort, why: &str) -> Result<()> {
     Err(Error::Cohort {
         path: cohort.root.clone(),
         problem: format!(
-            "expected a reference `<case>_seg.nii.gz` for every case {why}, found none for {} of {} ({}); add them, or leave the cases out",
+            "expected a reference (in BraTS's naming `<case>_seg.nii.gz`) for every case {why}, found none for {} of {} ({}); add them, or leave the cases out",
             missing.len(),
             cohort.cases.len(),
             named(&missing)
@@ -381,6 +367,7 @@ pub fn cluster_cohort(
 /// Segments scans with the models of a run: `<case>_seg.nii.gz` in each scan's own grid and label scheme.
 ///
 /// `model`: a run directory with `models/{wt,sub}.safetensors`. The models' own cards say how to normalise and crop.
+/// `declared`: what is known of the inputs beside what their names say.
 /// `smooth`: class probabilities go through mean-field inference with the dense CRF of the training (`predict --crf`).
 ///
 /// # Errors
@@ -390,6 +377,7 @@ pub fn predict(
     inputs: &[PathBuf],
     out: &Path,
     smooth: bool,
+    declared: &Declared,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
@@ -446,7 +434,16 @@ pub fn predict(
         card.label_scheme
     ));
     let methods = Methods::paper(&card.config);
-    let cohorts = inputs.iter().map(|i| open_cohort(i, &card.config)).collect::<Result<Vec<_>>>()?;
+    let cohorts = inputs.iter().map(|i| open_input(i, declared, &card.config)).collect::<Result<Vec<_>>>()?;
+    for cohort in &cohorts {
+        progress.log(&format!(
+            "{}: layout {}, labels {}, channels {}",
+            cohort.root.display(),
+            cohort.layout,
+            cohort.scheme.describe(),
+            cohort.describe_channels()
+        ));
+    }
     let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
     for cohort in &cohorts {
         cohort.require_modalities()?;

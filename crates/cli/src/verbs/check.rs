@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::Result;
-use scribseg_io::{Case, Cohort, Fault, LabelScheme, Presence, PresenceTable, ScribbleMapping};
+use scribseg_io::{Case, Cohort, Fault, Presence, PresenceTable, ScribbleMapping};
 use scribseg_pipeline::{Progress, Scan};
 use serde::Serialize;
 
@@ -17,20 +17,30 @@ struct Report<'a> {
     cohort: &'a Path,
     layout: &'a str,
     label_scheme: String,
+    channels: String,
+    why: Why<'a>,
     cases: usize,
     with_reference: usize,
     faults: &'a [Fault],
 }
 
+/// Which name, file or setting said so.
+#[derive(Serialize)]
+struct Why<'a> {
+    layout: &'a str,
+    label_scheme: &'a str,
+    channels: &'a str,
+}
+
 pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome> {
     let config = arguments.settings.config(PresetName::Paper)?;
     let values = config.input.scribble_values.mapping()?;
-    let scheme: LabelScheme = config.input.label_scheme.parse()?;
-    let cohort = Cohort::open(&arguments.cohort, None)?.with_scheme(scheme);
-    progress.stage(
-        "check",
-        &format!("{} cases, layout {}, labels {}", cohort.cases.len(), cohort.layout, scheme.describe()),
-    );
+    let cohort = Cohort::open_as(&arguments.cohort, &scribseg_pipeline::declared(&config)?)?;
+    progress.stage("check", &format!("{} cases", cohort.cases.len()));
+    let [layout, scheme, channels] = &cohort.why;
+    progress.log(&format!("layout {}: {layout}", cohort.layout));
+    progress.log(&format!("labels {}: {scheme}", cohort.scheme.describe()));
+    progress.log(&format!("channels {}: {channels}", cohort.describe_channels()));
     let own = Some(cohort.root.join("participants.tsv")).filter(|path| path.is_file());
     let table = arguments.presence.clone().or(own);
     let (rows, presence_faults) = match &table {
@@ -83,7 +93,12 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
     let report = Report {
         cohort: &cohort.root,
         layout: cohort.layout.name(),
-        label_scheme: scheme.describe(),
+        label_scheme: cohort.scheme.describe(),
+        channels: cohort.describe_channels(),
+        why: {
+            let [layout, label_scheme, channels] = &cohort.why;
+            Why { layout, label_scheme, channels }
+        },
         cases: cohort.cases.len(),
         with_reference: cohort.cases.iter().filter(|c| c.reference.is_some()).count(),
         faults: &faults,

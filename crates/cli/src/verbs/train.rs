@@ -38,8 +38,9 @@ pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Re
 }
 
 pub(crate) fn predict(arguments: &Predict, device: &Device, progress: &dyn Progress) -> Result<Outcome> {
-    let Predict { model, inputs, out, crf, json } = arguments;
-    written(&scribseg_pipeline::verbs::predict(model, inputs, out, *crf, device, progress)?, *json)
+    let Predict { model, inputs, out, crf, set, json } = arguments;
+    let declared = settings::declared(set)?;
+    written(&scribseg_pipeline::verbs::predict(model, inputs, out, *crf, &declared, device, progress)?, *json)
 }
 
 pub(crate) fn reproduce(arguments: Reproduce, device: Device, progress: &dyn Progress) -> Result<Outcome> {

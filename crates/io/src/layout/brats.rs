@@ -1,9 +1,10 @@
-//! BraTS 2017 to 2021: `[HGG|LGG/]<id>/<id>_{t1,t1ce,t2,flair,seg}.nii[.gz]`.
+//! BraTS 2017 to 2021, `[HGG|LGG/]<id>/<id>_{t1,t1ce,t2,flair,seg}.nii[.gz]`, and 2023 and later,
+//! `<id>/<id>-{t1n,t1c,t2w,t2f,seg}.nii[.gz]`.
 //!
 //! A folder of such folders, one case's own folder, and a folder with the files of several cases side by side are
 //! all read.
 
-use super::{Layout, list, stem};
+use super::{Found, Layout, list, stem};
 use crate::cohort::{Case, MODALITIES};
 use crate::error::{Error, Result};
 use crate::geometry::Geometry;
@@ -15,31 +16,55 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Suffixes of files that belong to a case but do not make one.
-const COMPANIONS: [&str; 3] = ["scribble", "weak", "wt"];
+const COMPANIONS: [&str; 4] = ["scribble", "weak", "wt", "seg"];
 
-/// What a folder was found to hold.
-pub(crate) struct Found {
-    /// Sorted by id.
-    pub(crate) cases: Vec<Case>,
-    /// Folders with NIfTI files of which none has a name that the layout knows, and cases' folders deeper than it goes.
-    pub(crate) strange: Vec<PathBuf>,
+/// How a year names the files of a case: the case, this character, and the suffix of T1, T1ce, T2, FLAIR or the reference.
+pub(crate) struct Naming {
+    pub(crate) separator: char,
+    pub(crate) suffixes: [&'static str; 5],
+}
+
+impl Naming {
+    /// That of a layout which has one.
+    pub(crate) fn of(layout: Layout) -> Option<Self> {
+        let (separator, suffixes) = match layout {
+            Layout::Brats2017 => ('_', ["t1", "t1ce", "t2", "flair", "seg"]),
+            Layout::Brats2023 => ('-', ["t1n", "t1c", "t2w", "t2f", "seg"]),
+            Layout::Msd | Layout::NnUnet => return None,
+        };
+        Some(Self { separator, suffixes })
+    }
+
+    /// The case that a file belongs to, and which of its files it is.
+    fn read<'a>(&self, path: &'a Path) -> Option<(&'a str, usize)> {
+        let (id, suffix) = stem(path)?.rsplit_once(self.separator)?;
+        Some((id, self.suffixes.iter().position(|known| *known == suffix)?))
+    }
+
+    /// Whether a file is the image of a modality by its name.
+    pub(crate) fn is_scan(&self, path: &Path) -> bool {
+        self.read(path).is_some_and(|(_, place)| place < MODALITIES.len())
+    }
 }
 
 /// The files of one case: four modalities, then the reference.
 type Files = [Option<PathBuf>; 5];
 
-pub(crate) fn find(root: &Path, scheme: LabelScheme) -> Result<Found> {
+pub(crate) fn find(root: &Path, naming: &Naming, scheme: LabelScheme) -> Result<Found> {
     let mut cases = BTreeMap::new();
     let mut strange = Vec::new();
-    collect(root, scheme, &mut cases, &mut strange)?;
+    let mut collect =
+        |folder: &Path, strange: &mut Vec<PathBuf>| collect(folder, naming, scheme, &mut cases, strange);
+    collect(root, &mut strange)?;
     for folder in list(root)?.into_iter().filter(|path| path.is_dir()) {
-        collect(&folder, scheme, &mut cases, &mut strange)?;
+        collect(&folder, &mut strange)?;
         let name = folder.file_name().unwrap_or_default();
         let grades = name == "HGG" || name == "LGG";
         for folder in list(&folder)?.into_iter().filter(|path| path.is_dir()) {
             if grades {
-                collect(&folder, scheme, &mut cases, &mut strange)?;
-            } else if holds_a_case(&folder)? {
+                collect(&folder, &mut strange)?;
+            } else if list(&folder)?.iter().any(|path| naming.is_scan(path)) {
+                // A case's own folder, deeper than the layout goes: it would be left out in silence.
                 strange.push(folder);
             }
         }
@@ -47,18 +72,10 @@ pub(crate) fn find(root: &Path, scheme: LabelScheme) -> Result<Found> {
     Ok(Found { cases: cases.into_values().collect(), strange })
 }
 
-/// Whether a folder is a case's own by its files' names: deeper than the layout goes, it would be left out in silence.
-fn holds_a_case(folder: &Path) -> Result<bool> {
-    let is_scan = |path: &PathBuf| {
-        let suffix = stem(path).and_then(|name| name.rsplit_once('_')).map(|(_, suffix)| suffix);
-        suffix.is_some_and(|suffix| MODALITIES.contains(&suffix))
-    };
-    Ok(list(folder)?.iter().any(is_scan))
-}
-
 /// Adds the cases whose files lie in `folder` itself.
 fn collect(
     folder: &Path,
+    naming: &Naming,
     scheme: LabelScheme,
     cases: &mut BTreeMap<String, Case>,
     strange: &mut Vec<PathBuf>,
@@ -68,14 +85,14 @@ fn collect(
     for path in list(folder)?.into_iter().filter(|path| !path.is_dir()) {
         let Some(name) = stem(&path) else { continue };
         images += 1;
-        let Some((id, suffix)) = name.rsplit_once('_') else { continue };
-        known += usize::from(COMPANIONS.contains(&suffix));
-        let Some(place) = MODALITIES.iter().chain(&["seg"]).position(|&known| known == suffix) else {
+        let Some((id, place)) = naming.read(&path) else {
+            let suffix = name.rsplit_once('_').map(|(_, suffix)| suffix);
+            known += usize::from(suffix.is_some_and(|suffix| COMPANIONS.contains(&suffix)));
             continue;
         };
         known += 1;
         let files = found.entry(id.to_string()).or_default();
-        if let Some(slot) = files.get_mut(place) {
+        if let (Some(slot), Some(suffix)) = (files.get_mut(place), naming.suffixes.get(place)) {
             if let Some(first) = slot.take() {
                 let what = format!("{suffix} image of case {id}");
                 return Err(Error::Duplicate { what, first, second: path });
@@ -94,12 +111,12 @@ fn collect(
             continue;
         }
         let [t1, t1ce, t2, flair, reference] = files;
-        let mut modality = MODALITIES.iter();
+        let mut suffixes = naming.suffixes.iter();
         let paths = [t1, t1ce, t2, flair].map(|path| {
-            let suffix = modality.next().copied().unwrap_or_default();
-            path.unwrap_or_else(|| folder.join(format!("{id}_{suffix}.nii.gz")))
+            let suffix = suffixes.next().copied().unwrap_or_default();
+            path.unwrap_or_else(|| folder.join(format!("{id}{}{suffix}.nii.gz", naming.separator)))
         });
-        let case = Case { id: id.clone(), paths, reference, scheme };
+        let case = Case { id: id.clone(), paths, stacked: None, reference, scheme };
         if let Some(first) = cases.get(&id) {
             let [first, second] = [first, &case].map(|case| case.paths[0].clone());
             return Err(Error::Duplicate { what: format!("case {id}"), first, second });
@@ -109,7 +126,7 @@ fn collect(
     Ok(())
 }
 
-/// Writes one case in this layout under `root`, in a folder of its own: modalities `[T1, T1ce, T2, FLAIR; z, y, x]`
+/// Writes one case in the layout of BraTS 2017 under `root`, in a folder of its own: modalities `[T1, T1ce, T2, FLAIR; z, y, x]`
 /// as 16-bit integers (rounded), and labels given in internal codes as BraTS 2017 values, if there are any.
 ///
 /// # Errors
