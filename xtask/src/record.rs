@@ -12,7 +12,7 @@ const PREAMBLE: &str = "\
 
 Medians of interleaved runs in ms; ratio = the peer's time through ours, above 1 we are faster. `cargo xtask bench --peers --record` measures
 again and replaces what it measured; a row stays until then, so rows may come from different versions. Peers are pinned in
-`xtask/src/peers.rs` and `Cargo.lock`; of PyTorch's settings the fastest is named.
+`xtask/src/peers.rs` and `Cargo.lock`; of PyTorch's settings the fastest is named. In rows that end in `-bf16` the peer is the fastest in bf16; ours is f32 where the processor has no AMX.
 ";
 
 const COLUMNS: &str = "\

@@ -67,7 +67,8 @@ fn cuda(n: usize, networks: bool) -> Result<Device> {
         return Ok(Device::Cpu);
     }
     let fault = |problem: String| Usage(format!("--device cuda:{n}: {problem}; or take --device cpu"));
-    let device = Device::new_cuda(n).map_err(|error| {
+    // A stream of its own: candle's usual one is another for each thread, and nothing would wait for anything.
+    let device = Device::new_cuda_with_stream(n).map_err(|error| {
         fault(format!("expected an NVIDIA GPU of this number and its driver, found: {error}"))
     })?;
     scribseg_pipeline::check_device(&device, scribseg_pipeline::Precision::auto_on(&device))

@@ -147,7 +147,7 @@ fn cuda_refuses_what_does_not_fit() {
 #[cfg(feature = "candle-cuda")]
 #[test]
 fn cuda_tensors_of_candle_agree_with_the_cpu() {
-    let device = match Device::new_cuda(0) {
+    let device = match Device::new_cuda_with_stream(0) {
         Ok(device) => device,
         Err(error) => {
             return writeln!(std::io::stderr(), "!! NOT CHECKED on a CUDA device: {error}").unwrap();

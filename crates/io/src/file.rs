@@ -248,9 +248,19 @@ impl NiftiFile {
 
     /// Passes over the next 3-D image.
     pub(crate) fn skip_image(&mut self) -> Result<()> {
-        self.volume += 1;
+        self.begin_image()?;
         let bytes = (self.voxels() * self.header.scalar.bytes()) as u64;
         self.pass(bytes)
+    }
+
+    /// Goes to where the next image starts: between header and first there may be a gap.
+    fn begin_image(&mut self) -> Result<()> {
+        if self.volume == 0 {
+            let gap = self.header.data_start.saturating_sub(self.voxels.position);
+            self.pass(gap)?;
+        }
+        self.volume += 1;
+        Ok(())
     }
 
     /// To be called when all that is wanted was read: the checksum of a compressed file is verified.
@@ -284,11 +294,7 @@ impl NiftiFile {
         out: &mut [T],
         mut convert: impl FnMut(usize, &[u8], &mut [T]),
     ) -> Result<()> {
-        if self.volume == 0 {
-            let gap = self.header.data_start.saturating_sub(self.voxels.position);
-            self.pass(gap)?;
-        }
-        self.volume += 1;
+        self.begin_image()?;
         let size = self.header.scalar.bytes();
         let per_chunk = CHUNK / size;
         let mut chunk = vec![0; CHUNK];

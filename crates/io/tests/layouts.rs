@@ -287,6 +287,36 @@ fn msd_is_what_its_file_says_or_nothing() {
 }
 
 #[test]
+fn a_channel_that_is_not_used_may_come_first_or_last() {
+    let root = tempfile::tempdir().unwrap();
+    let case = known("a", 3);
+    let [of_case, other] = [&case.images, &known("b", 9).images].map(|images| images.clone());
+    let images: Vec<_> = (0..4).map(|m| of_case.index_axis(Axis(0), m)).collect();
+    for (n, at) in [0, 2, 4].into_iter().enumerate() {
+        let mut names = vec!["t1", "t1ce", "t2", "flair"];
+        let mut all = images.clone();
+        names.insert(at, "other");
+        all.insert(at, other.index_axis(Axis(0), 0));
+        let folder = root.path().join(n.to_string());
+        let path = folder.join("imagesTr/a.nii");
+        std::fs::create_dir_all(folder.join("imagesTr")).unwrap();
+        write_stack(&path, &all, &along(&case.grid, "PIR"));
+        if n == 0 {
+            // A header extension of 16 bytes, and the voxels behind it.
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[108..112].copy_from_slice(&368_f32.to_le_bytes());
+            bytes[348] = 1;
+            bytes.splice(352..352, [16, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let channels = Channels::declared(&names).unwrap();
+        let declared = Declared { channels: Some(channels), ..Declared::default() };
+        let cohort = Cohort::open_as(&folder, &declared).unwrap();
+        assert_eq!(cohort.cases[0].load().unwrap().modalities, case.images, "{names:?}");
+    }
+}
+
+#[test]
 fn cases_to_predict_lie_in_a_folder_of_their_own() {
     let root = tempfile::tempdir().unwrap();
     let cases = [known("a", 0), known("b", 5)];

@@ -72,7 +72,7 @@ pub struct Row {
     #[serde(rename = "ET", skip_serializing_if = "Option::is_none", default)]
     pub et: Option<RegionFigures>,
     /// Wall-clock seconds that training took of the stages this row adds to other rows, each in the process that finished it and with what
-    /// trained beside it; null where `evaluate.seconds` is false.
+    /// trained beside it; null where `evaluate.seconds` is false or one of the times is not known.
     pub seconds: Option<f64>,
 }
 

@@ -188,6 +188,7 @@ fn cross_validate(
         // Its figures are the last that a fold writes.
         if run.join("metrics.csv").is_file() {
             progress.log(&format!("fold {number} is done"));
+            crate::prepared::forget(&run);
             continue;
         }
         let fold = Some(Fold { whole: &whole, number });

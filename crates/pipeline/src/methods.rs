@@ -280,7 +280,7 @@ struct Bilateral {
     kernel: String,
     /// The device that kernels were last asked for, with what is compiled for it.
     #[cfg(feature = "cuda")]
-    cuda: std::sync::Mutex<Option<(candle_core::DeviceLocation, Arc<scribseg_crf_kernels::Cuda>)>>,
+    cuda: std::sync::Mutex<Option<(candle_core::cuda_backend::DeviceId, Arc<scribseg_crf_kernels::Cuda>)>>,
 }
 
 fn fault(error: scribseg_crf_kernels::Error) -> Error {
@@ -313,13 +313,12 @@ impl Bilateral {
     /// The kernels' own view of candle's device.
     #[cfg(feature = "cuda")]
     fn cuda(&self, device: &candle_core::CudaDevice) -> Result<Arc<scribseg_crf_kernels::Cuda>> {
-        use candle_core::backend::BackendDevice;
         let mut kept = self.cuda.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match &*kept {
-            Some((location, cuda)) if *location == device.location() => Ok(cuda.clone()),
+            Some((id, cuda)) if *id == device.id() => Ok(cuda.clone()),
             _ => {
                 let cuda = scribseg_crf_kernels::Cuda::on_stream(device.cuda_stream()).map_err(fault)?;
-                *kept = Some((device.location(), cuda.clone()));
+                *kept = Some((device.id(), cuda.clone()));
                 Ok(cuda)
             }
         }

@@ -62,6 +62,11 @@ pub(crate) fn folder(row: RowId) -> String {
     format!("predictions/{}", row.stage)
 }
 
+/// Where a stage's model is once it is trained.
+fn model_of(stage: &str) -> String {
+    format!("models/{stage}.safetensors")
+}
+
 /// The network whose whole tumours a row of phase 2 divides.
 fn tumours_of(row: RowId) -> Option<&'static str> {
     (row.phase == 2).then_some(if row.stage == "sub-full" { "wt-full" } else { "wt" })
@@ -118,18 +123,22 @@ pub(crate) fn run(study: &Study<'_>, rows: &[RowId], jobs: Option<usize>) -> Res
         stop: AtomicBool::new(false),
     };
     // What they share is made once, on all threads.
-    study.weak_masks(&study.scribbles()?)?;
+    if all.stages.iter().any(|stage| !["wt-full", "wt-sc", "wt-sc-crf", "sub-full"].contains(&stage.name)) {
+        study.weak_masks(&study.scribbles()?)?;
+    }
     let place = |name| all.stages.iter().position(|stage| stage.name == name);
     let tasks: Vec<Task> = (all.stages.iter())
         .map(|stage| Task {
             needs: stage.from.and_then(place).into_iter().collect(),
-            cost: all.iterations(stage),
+            cost: if study.run.has(&model_of(stage.name)) { 0 } else { all.iterations(stage) },
         })
         .collect();
     let total = tasks.iter().map(|task| task.cost).sum();
     study.progress.begin("training", total);
-    schedule::run(&tasks, jobs.unwrap_or_else(|| at_once(study)), &all.stop, |i| all.stage(all.stages[i]))?;
+    let jobs = jobs.unwrap_or_else(|| at_once(study));
+    let outcome = schedule::run(&tasks, jobs, &all.stop, |i| all.stage(all.stages[i]));
     study.progress.end();
+    outcome?;
     let measured = all.measured.into_inner().unwrap_or_else(PoisonError::into_inner);
     let in_order = rows.iter().filter_map(|row| measured.get(row).cloned());
     Ok(in_order.collect())
@@ -203,7 +212,7 @@ impl Rows<'_> {
 
     fn train(&self, stage: &Stage, study: &Study<'_>) -> Result<Arc<VarMap>> {
         let begun = Instant::now();
-        let was_there = study.run.has(&format!("models/{}.safetensors", stage.name));
+        let was_there = study.run.has(&model_of(stage.name));
         let supervision = if was_there {
             Supervision { strong: vec![], weak: vec![] }
         } else {
@@ -218,8 +227,8 @@ impl Rows<'_> {
         let heard = Heard { rows: self, stage: stage.name, counts: true, last: AtomicU64::new(0) };
         let study = study.reporting_to(&heard);
         let weights = Arc::new(study.train(stage.name, stage.outputs, start, &supervision, stage.part)?);
-        heard.advance_to(self.iterations(stage));
         if !was_there {
+            heard.advance_to(self.iterations(stage));
             let mut seconds = lock(&self.seconds);
             seconds.insert(stage.name.to_owned(), begun.elapsed().as_secs_f64());
             study.run.write_json("timings.json", &*seconds)?;
@@ -273,7 +282,15 @@ impl Rows<'_> {
     /// Writes a row's predictions of the held-out scans, given its network's own, and measures them.
     fn measure(&self, study: &Study<'_>, row: RowId, own: &[Array3<u8>]) -> Result<Measured> {
         let run = &study.run;
-        let tumours = tumours_of(row).and_then(|stage| lock(&self.tumours).get(stage).cloned());
+        let tumours = match tumours_of(row) {
+            None => None,
+            Some(stage) => {
+                let found = lock(&self.tumours).get(stage).cloned();
+                let missing =
+                    || Error::Network(format!("expected the whole tumours of stage `{stage}`, found none"));
+                Some(found.ok_or_else(missing)?)
+            }
+        };
         let measured: Vec<(Option<CaseMetrics>, CaseMetrics)> = (study.test.par_iter().zip(own).enumerate())
             .map(|(i, (scan, own))| {
                 let merged = match &tumours {
@@ -371,7 +388,7 @@ impl Progress for Heard<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.rows.stop.load(Ordering::Relaxed)
+        self.rows.stop.load(Ordering::Relaxed) || self.rows.study.progress.stopped()
     }
 }
 

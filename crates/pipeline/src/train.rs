@@ -162,7 +162,9 @@ impl Trainer<'_> {
             let mut kernels = Kernels::new(self, stage.crf_channels);
             let point_every = (iterations / 100).max(1);
             for iteration in from..iterations {
-                let rate = self.config.train.learning_rate * (1.0 - iteration as f64 / iterations as f64);
+                let rate_of =
+                    |i: usize| self.config.train.learning_rate * (1.0 - i as f64 / iterations as f64);
+                let rate = rate_of(iteration);
                 let done = iteration + 1;
                 let point = done % point_every == 0 || done == iterations;
                 let stopped = self.progress.stopped();
@@ -175,7 +177,7 @@ impl Trainer<'_> {
                         stage: stage.name.to_owned(),
                         iteration: iteration - back,
                         loss,
-                        learning_rate: rate,
+                        learning_rate: rate_of(iteration - back),
                     })?;
                 }
                 let gradients = pass.gradients(&loss)?;

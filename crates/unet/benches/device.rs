@@ -29,7 +29,7 @@ fn settings(precision: Precision) -> [&'static str; 3] {
 }
 
 fn main() -> Outcome {
-    let device = match Device::new_cuda(0) {
+    let device = match Device::new_cuda_with_stream(0) {
         Ok(device) => device,
         Err(error) => {
             eprintln!("!! NOT MEASURED on a CUDA device: {error}");

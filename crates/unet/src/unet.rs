@@ -310,7 +310,13 @@ impl Pass {
         };
         let own = ops::with_values(&g, |g| Ok(engine::on_a_worker(|| record.backward(g, false))))?;
         for (parameter, gradient) in self.parameters.iter().zip(own.parameters) {
-            gradients.insert(parameter, Tensor::from_vec(gradient, parameter.shape(), g.device())?);
+            let gradient = Tensor::from_vec(gradient, parameter.shape(), g.device())?;
+            // The loss may depend on a parameter beside the logits.
+            let gradient = match gradients.get(parameter) {
+                Some(other) => (other + gradient)?,
+                None => gradient,
+            };
+            gradients.insert(parameter, gradient);
         }
         Ok(gradients)
     }

@@ -22,7 +22,7 @@ fn not_checked(why: impl std::fmt::Display) {
 
 /// The first device, if networks run on it in this precision.
 fn device(precision: Precision) -> Option<Device> {
-    let device = Device::new_cuda(0).inspect_err(|e| not_checked(e)).ok()?;
+    let device = Device::new_cuda_with_stream(0).inspect_err(|e| not_checked(e)).ok()?;
     check_device(&device, precision).inspect_err(|e| not_checked(format!("{precision}: {e}"))).ok()?;
     Some(device)
 }

@@ -406,6 +406,14 @@ fn a_pass_gives_the_bits_of_candles_own_record() {
             (mine, theirs) => assert_eq!(mine.map(flat), theirs.map(flat), "{}", parameter.name),
         }
     }
+    // What a loss takes from a parameter directly is added.
+    let name = "enc0.conv1.weight";
+    let (mine, theirs) = (get(&map, name), get(&other, name));
+    let pull = |weight: &Var| (weight.sqr().unwrap().sum_all().unwrap() * 0.5).unwrap();
+    let both = pass.backward(&(loss(pass.logits()) + pull(&mine)).unwrap()).unwrap();
+    let sum: Vec<f32> =
+        flat(expected.get(&theirs).unwrap()).iter().zip(flat(&mine)).map(|(g, w)| w + g).collect();
+    assert_eq!(flat(both.get(&mine).unwrap()), sum);
     let unrelated = Var::new(1f32, &Device::Cpu).unwrap();
     let error = pass.backward(&unrelated.sqr().unwrap()).err().unwrap();
     assert!(matches!(error, Error::Missing { .. }), "{error}");

@@ -93,6 +93,12 @@ pub(crate) fn check(device: &CudaDevice, precision: Precision) -> Result<()> {
     gpu(device, precision)?.cudnn().map(drop)
 }
 
+/// Whether a stream is CUDA's per-thread default one: work of two threads would share memory here and run at the same time.
+fn is_of_each_thread(stream: sys::CUstream) -> bool {
+    const PER_THREAD: usize = 2;
+    stream.addr() == PER_THREAD
+}
+
 /// Memory that is freed stays the program's instead of going back to the system whenever the host waits for the device.
 fn keep_freed_memory(stream: &CudaStream) -> Result<()> {
     if !stream.context().has_async_alloc() {
@@ -114,6 +120,11 @@ fn keep_freed_memory(stream: &CudaStream) -> Result<()> {
 impl Gpu {
     fn new(device: &CudaDevice, precision: Precision) -> Result<Self> {
         let (stream, capability) = (device.cuda_stream(), capability(device)?);
+        if is_of_each_thread(stream.cu_stream()) {
+            let what = "expected a device with one stream for all threads, found the stream that each thread has for itself; make the device with \
+                        Device::new_cuda_with_stream";
+            return Err(Error::Cuda { what: what.into() });
+        }
         if precision == Precision::Bf16 && capability < BF16 {
             let (major, minor) = capability;
             let what =
