@@ -74,7 +74,7 @@ fn main() -> Result<(), scribseg_metrics::Error> {
     let values: Vec<f64> = (0..285).map(|i| f64::from(i).sin().abs()).collect();
     bench("bootstrap/285", rounds, || {
         let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-        drop(std::hint::black_box(bootstrap_mean(&values, RESAMPLES, &mut generator)));
+        let _ = std::hint::black_box(bootstrap_mean(&values, RESAMPLES, &mut generator));
     });
     Ok(())
 }

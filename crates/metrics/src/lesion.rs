@@ -8,7 +8,7 @@
 //! 2. Every 26-connected component of the prediction is a *predicted lesion*. It matches a reference lesion if it
 //!    touches that lesion's dilation, and may match several.
 //! 3. A reference lesion is scored, undilated, against the union of the predicted lesions that match it: Dice, and
-//!    HD95 as [`hd95_by_area`](crate::hd95_by_area) defines it. One that none matches (missed) and a predicted lesion
+//!    HD95 as [`hd95_by_area`] defines it. One that none matches (missed) and a predicted lesion
 //!    that matches none (spurious) score a Dice of 0 and an HD95 of [`LESION_PENALTY_MM`].
 //! 4. Reference lesions of at most 50 mm³ are left out; a prediction that matches one is not spurious.
 //! 5. The score is the mean over the reference lesions that count and the spurious ones, however small these are.

@@ -9,7 +9,7 @@
 //! [`evaluate_case`] answers all of them for the regions WT, TC and ET of one scan, [`summarise`] condenses many
 //! scans into an [`Evaluation`], which is the `metrics.json` of a run and, through [`Evaluation::to_csv`], its
 //! `metrics.csv`. [`Evaluation::with_intervals`] adds bootstrap intervals, [`Evaluation::compared_with`] a paired test
-//! ([`wilcoxon`]) against another prediction of the same scans.
+//! ([`wilcoxon()`]) against another prediction of the same scans.
 //!
 //! A metric of an empty mask is not a number but a convention, and conventions differ by up to several points of
 //! mean Dice. So the functions here return `None` where a value is undefined, and [`EmptyPolicy`], which has to be

@@ -108,7 +108,7 @@ impl UNet {
     /// of a safetensors file, to predict.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the configuration is not valid; an error of candle if a parameter is absent or has another shape.
+    /// [`Error::Config`] if the configuration is not valid; an error of candle if a parameter is absent or has another shape.
     pub fn load(config: &Config, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         let blocks = config
@@ -137,7 +137,7 @@ impl UNet {
     /// The same network, computed with the given kernels.
     ///
     /// # Errors
-    /// [`Error::CpuPath`](crate::Error::CpuPath) if this machine cannot run them.
+    /// [`Error::CpuPath`] if this machine cannot run them.
     pub fn with_cpu_path(mut self, path: CpuPath) -> Result<Self> {
         self.how.path = path.checked()?;
         Ok(self)
@@ -163,8 +163,8 @@ impl UNet {
     /// variance); without, the running ones normalise and nothing is changed.
     ///
     /// # Errors
-    /// [`Error::InputSize`](crate::Error::InputSize) if H or W is not a multiple of 2^depth; [`Error::Shape`](crate::Error::Shape) for other channels;
-    /// [`Error::DType`](crate::Error::DType), [`Error::Device`](crate::Error::Device), [`Error::Cuda`](crate::Error::Cuda).
+    /// [`Error::InputSize`] if H or W is not a multiple of 2^depth; [`Error::Shape`] for other channels;
+    /// [`Error::DType`], [`Error::Device`], [`Error::Cuda`].
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let (x, d) = self.check(x)?;
         let tracked = x.track_op() || self.trained().any(|p| p.track_op());

@@ -4,7 +4,7 @@
 //! out[n, o, y, x] = Σ_i Σ_ky Σ_kx weight[o, i, ky, kx] · in[n, i, y + ky − 1, x + kx − 1]
 //!
 //! In [`Precision::Bf16`] both factors of every product are rounded, once they are transformed; sums are `f32`. Where the processor has AMX, the
-//! convolution is [direct](super::direct) instead, and nothing is transformed.
+//! convolution is [`super::direct`] instead, and nothing is transformed.
 //!
 //! A task takes some rows of tiles, few enough for their transforms to stay in the second-level cache: it transforms all channels of
 //! the input, multiplies them with the transformed kernels, one [product](super::gemm) a component, and transforms the result back.

@@ -3,7 +3,7 @@
 //! They replace candle's where those are slow or, in 0.11.1, wrong in the backward pass (`max_pool2d`,
 //! `upsample_nearest2d`, `softmax_last_dim`). All of them take contiguous or strided `f32` tensors
 //! `[image, channel, y, x]` on the CPU, use the instructions that [`CpuPath::detect`] picks, and give the same bytes at
-//! any number of threads; [`softmax`] takes them on CUDA devices too. Second derivatives are not supported.
+//! any number of threads; [`softmax()`] takes them on CUDA devices too. Second derivatives are not supported.
 
 mod conv;
 mod norm;

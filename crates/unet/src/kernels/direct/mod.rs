@@ -3,9 +3,9 @@
 //! Such a processor has products to spare: those that [Winograd's filtering](super::winograd) saves cost it less than the transforms do. Both factors are rounded to
 //! `bf16` as they are; sums are `f32`.
 //!
-//! The channels of the input are taken in [pairs](pairs), each a line of 32-bit values with a zero on either side, and the lines of a row of pixels
+//! The channels of the input are taken in [`pairs`], each a line of 32-bit values with a zero on either side, and the lines of a row of pixels
 //! follow one another: `[row][pair][column]`. So the lines of three rows, all that a row of the result sums over, follow one another too, and each tap across is the
-//! same lines a column later ([`convolve`]). The gradient of the kernels sums over pixels instead: there, a pair is two pixels of a channel
+//! same lines a column later ([`convolve()`]). The gradient of the kernels sums over pixels instead: there, a pair is two pixels of a channel
 //! ([`weight_gradient`]).
 //!
 //! Everything is generic over the operations on [tiles], which tests emulate on any processor.

@@ -1,6 +1,6 @@
 //! Tiles: the operations that the direct convolution is written in, and their emulation.
 //!
-//! A tile is 16 rows of 64 bytes. A and B hold pairs of `bf16`, C holds sums: C[m][n] += Σ_k A[m][k] · B[k][n], where a product of two pairs is
+//! A tile is 16 rows of 64 bytes. A and B hold pairs of `bf16`, C holds sums: `C[m][n] += Σ_k A[m][k] · B[k][n]`, where a product of two pairs is
 //! the sum of the products of their first and of their second values.
 
 /// Rows of a tile.
