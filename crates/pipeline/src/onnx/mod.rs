@@ -78,6 +78,9 @@ pub fn export(model: &Path, out: &Path, progress: &dyn Progress) -> Result<Vec<P
         scribseg_io::write_atomic(path, bytes)?;
     }
     progress.log(&format!("written as ONNX: opset {OPSET}, IR version {IR_VERSION}"));
+    if models.each().any(|model| model.card.config.network.precision != "f32") {
+        progress.log("their products are in f32 there: answers differ from `predict`'s by as much as the rounding of the training's precision");
+    }
     Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
