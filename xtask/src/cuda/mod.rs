@@ -77,8 +77,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut steps = Steps::new();
     if wanted(Part::Check) {
         for kernels in &KERNELS {
-            if let Some(mut command) = programs.command(kernels.test) {
-                steps.command(&format!("test {}", kernels.folder), command.arg("--nocapture"));
+            // With TF32, as it is used, and without, when the device has to agree with the CPU far more closely.
+            for (name, tf32) in [("test", None), ("test without TF32", Some("0"))] {
+                if let Some(mut command) = programs.command(kernels.test) {
+                    command.arg("--nocapture").envs(tf32.map(|value| ("NVIDIA_TF32_OVERRIDE", value)));
+                    steps.command(&format!("{name} {}", kernels.folder), &mut command);
+                }
             }
         }
     }

@@ -83,7 +83,9 @@ fn build(kind: Kind, toolkit: bool) -> Result<Vec<(&'static str, PathBuf)>> {
     };
     let mut command = shell::cargo(words.iter().copied().chain(["--message-format=json"]));
     for source in &sources {
-        command.args(["-p", source.package, "--features", &format!("{}/cuda", source.package)]);
+        // Where candle is built with CUDA too, it links what the kernels alone load at run time.
+        let feature = if toolkit && source.package == WITHOUT_TOOLKIT { "candle-cuda" } else { "cuda" };
+        command.args(["-p", source.package, "--features", &format!("{}/{feature}", source.package)]);
         command.args([target, source.target]);
     }
     let output = command.stderr(Stdio::inherit()).output().context("cargo could not be started")?;
