@@ -45,11 +45,7 @@ enum Task {
     /// Holds exported networks against our own prediction, in onnxruntime
     Onnx(onnx::Arguments),
     /// Checks and measures on a CUDA device
-    Cuda {
-        /// Also measures peers
-        #[arg(long)]
-        peers: bool,
-    },
+    Cuda(cuda::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,7 +56,7 @@ fn main() -> ExitCode {
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Onnx(arguments) => onnx::run(&arguments),
-        Task::Cuda { peers } => cuda::run(peers),
+        Task::Cuda(arguments) => cuda::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
