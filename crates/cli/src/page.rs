@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use scribseg_pipeline::train::Curves;
 use scribseg_pipeline::{Config, Preset, Split};
-use scribseg_report::{self as report, Curve, FigureImage, FigureKind, Figures, Panel, ReportData};
+use scribseg_report::{
+    self as report, Curve, FigureImage, FigureKind, Figures, Panel, ReportData, ScanSlices,
+};
 use serde::de::DeserializeOwned;
 
 /// What each training stage is, in the order in which a report shows them.
@@ -80,6 +82,7 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
     for preset in Preset::ALL {
         presets.push(settings(preset.name(), &Config::preset(preset)?));
     }
+    let slices = slices(run, metrics.as_ref())?;
     Ok(ReportData {
         title: title.to_owned(),
         summary: summary.to_owned(),
@@ -89,6 +92,7 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
         table1: table.as_ref().map(table1),
         metrics,
         figures: figures(run)?,
+        slices,
         stages,
         config: Some(text),
         presets,
@@ -166,6 +170,27 @@ fn figures(run: &Path) -> Result<Vec<FigureImage>> {
         }
     }
     Ok(found)
+}
+
+/// The slices that the run keeps, each scan with its Dice.
+fn slices(run: &Path, metrics: Option<&report::Metrics>) -> Result<Vec<ScanSlices>> {
+    let scan = |(id, slices): (String, Vec<scribseg_pipeline::Slice>)| {
+        let case = metrics.and_then(|metrics| metrics.cases.iter().find(|case| case.id == id));
+        let note = case.map_or_else(String::new, |case| {
+            let regions = [("WT", &case.regions.wt), ("TC", &case.regions.tc), ("ET", &case.regions.et)];
+            let dice =
+                regions.map(|(name, r)| r.dice.map_or(format!("{name} –"), |d| format!("{name} {d:.4}")));
+            format!("Dice over the whole scan: {}.", dice.join(", "))
+        });
+        let slices = slices.into_iter().map(|slice| report::Slice {
+            z: slice.z,
+            images: slice.images,
+            reference: Some(slice.reference),
+            prediction: slice.prediction,
+        });
+        ScanSlices { id, note, slices: slices.collect() }
+    };
+    Ok(scribseg_pipeline::slices(run)?.into_iter().map(scan).collect())
 }
 
 /// The training curves, in the order of [`STAGES`]; names that are not there come last.

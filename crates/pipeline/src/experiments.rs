@@ -238,6 +238,10 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
     if there.last() == rows.last() {
         run.write_json("metrics.json", &evaluation)?;
         run.write("metrics.csv", evaluation.to_csv().as_bytes())?;
+        if let Some(row) = rows.last() {
+            let folder = rows::folder(*row);
+            crate::slices::write(run, &study.test, &evaluation, |scan| study.read_prediction(&folder, scan))?;
+        }
     }
     let (first, second): (Vec<RowId>, Vec<RowId>) = there.iter().partition(|row| row.phase == 1);
     let (figure2, figure3) = (figure(&study, &first)?, figure(&study, &second)?);
@@ -267,8 +271,7 @@ fn figure(study: &Study<'_>, rows: &[RowId]) -> Result<Vec<FigureCase>> {
             let panels = rows
                 .iter()
                 .map(|row| {
-                    let path = study.run.path(&format!("{}/{}_seg.nii.gz", rows::folder(*row), scan.id));
-                    let whole = scribseg_io::read_segmentation(&path, &scan.geometry, study.scheme)?;
+                    let whole = study.read_prediction(&rows::folder(*row), scan)?;
                     let figures = measure(scan, &whole)?;
                     let region = if row.phase == 1 { &figures.wt } else { &figures.tc };
                     let dice = region.confusion.dice().unwrap_or(f64::NAN);

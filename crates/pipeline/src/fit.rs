@@ -157,6 +157,7 @@ fn train_and_measure(study: &Study<'_>) -> Result<Option<Evaluation>> {
     if let Some(metrics) = &metrics {
         run.write_json("metrics.json", metrics)?;
         run.write("metrics.csv", metrics.to_csv().as_bytes())?;
+        crate::slices::write(run, &study.test, metrics, |scan| study.read_prediction("predictions", scan))?;
     }
     study.close();
     Ok(metrics)

@@ -249,6 +249,12 @@ impl<'a> Study<'a> {
         }
     }
 
+    /// What this run predicted of a held-out scan, on its whole grid.
+    pub(crate) fn read_prediction(&self, folder: &str, scan: &Scan) -> Result<Array3<u8>> {
+        let path = self.run.path(&format!("{folder}/{}_seg.nii.gz", scan.id));
+        Ok(scribseg_io::read_segmentation(&path, &scan.geometry, self.scheme)?)
+    }
+
     /// The run is done: what only a further start would need goes.
     pub(crate) fn close(&self) {
         prepared::forget(self.run.root());

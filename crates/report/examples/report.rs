@@ -2,8 +2,8 @@
 
 use scribseg_report::{
     CaseRow, Curve, Distribution, Figure, FigureCase, FigureImage, FigureKind, Figures, LabelScheme, Metrics,
-    PAPER, Panel, Preset, RegionFigures, RegionScores, RegionTable, ReportData, Row, Stage, Table1, figure,
-    html,
+    PAPER, Panel, Preset, RegionFigures, RegionScores, RegionTable, ReportData, Row, ScanSlices, Slice,
+    Stage, Table1, figure, html,
 };
 
 fn region(mean: f64, empty: usize) -> RegionFigures {
@@ -68,6 +68,24 @@ fn cases() -> Vec<CaseRow> {
         .collect()
 }
 
+fn slice(i: u8) -> Slice {
+    let disc = |radius: f32| {
+        ndarray::Array2::from_shape_fn((120, 120), |(y, x)| {
+            let from = (y as f32 - 60.0).hypot(x as f32 - 50.0);
+            if from < radius / 2.0 { 3 } else { u8::from(from < radius) * 2 }
+        })
+    };
+    Slice {
+        z: 66 + 2 * usize::from(i),
+        images: vec![(
+            "FLAIR".into(),
+            ndarray::Array2::from_shape_fn((120, 120), |(y, x)| ((y * x) % 97) as u8),
+        )],
+        reference: Some(disc(20.0 + 3.0 * f32::from(i))),
+        prediction: disc(19.0 + 3.1 * f32::from(i)),
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(1).unwrap_or_else(|| ".".into());
     let disc = |radius: f32| {
@@ -118,6 +136,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             alt: "A slice with the reference's contour, then the prediction's, Dice 0.895.".into(),
             png: picture,
         }],
+        slices: vec![ScanSlices {
+            id: "phantom-003".into(),
+            note: "Dice over the whole scan: WT 0.8950.".into(),
+            slices: (0..5_u8).map(slice).collect(),
+        }],
         stages: vec![Stage {
             name: "Unet-WT, partial cross-entropy".into(),
             curves: vec![
@@ -136,7 +159,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         generated: None,
     };
     let path = std::path::Path::new(&folder).join("report.html");
-    std::fs::write(&path, html(&data))?;
+    std::fs::write(&path, html(&data)?)?;
     println!("{}", path.display());
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::table::Table1;
+use crate::viewer::ScanSlices;
 
 /// The distribution of a metric over scans, as `metrics.json` has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -167,6 +168,8 @@ pub struct ReportData {
     pub metrics: Option<Metrics>,
     /// Pictures, in order.
     pub figures: Vec<FigureImage>,
+    /// Slices of scans to leaf through.
+    pub slices: Vec<ScanSlices>,
     /// Training curves, by stage.
     pub stages: Vec<Stage>,
     /// The configuration in force, as TOML.

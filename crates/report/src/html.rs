@@ -2,7 +2,7 @@
 
 use crate::data::ReportData;
 use crate::markup::escape;
-use crate::sections;
+use crate::{Error, sections, viewer};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --page: #fff; --ink: #1c1e22; --soft: #5b626c; --rule: #d7dbe0; --tint: #f4f6f8; --accent: #00679e; }
@@ -51,14 +51,19 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .88rem; }
 
 /// Lays the data out as one HTML page.
 ///
-/// Everything is in the file: pictures as base64, curves as SVG, no script, no font and no address to fetch from. All
+/// Everything is in the file: pictures as base64, curves and outlines as SVG, no font and no address to fetch from. Nothing needs the
+/// page's script, which turns slices and sorts tables. All
 /// text that is handed in is escaped. The same data give the same text: a time is printed only if one is given.
-pub fn html(data: &ReportData) -> String {
+///
+/// # Errors
+/// Slices whose parts do not fit each other.
+pub fn html(data: &ReportData) -> Result<String, Error> {
     let title = if data.title.is_empty() { "scribseg report" } else { data.title.as_str() };
-    let sections = sections(data);
+    let sections = sections(data)?;
     let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the content</a>\n<header>\n<h1>{0}</h1>\n",
-        escape(title)
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{}</title>\n<style>{STYLE}{}</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#main\">Skip to the content</a>\n<header>\n<h1>{0}</h1>\n",
+        escape(title),
+        viewer::STYLE
     );
     if !data.summary.is_empty() {
         out.push_str(&format!("<p>{}</p>\n", escape(&data.summary)));
@@ -82,12 +87,16 @@ pub fn html(data: &ReportData) -> String {
     if let Some(generated) = &data.generated {
         out.push_str(&format!(" {}", escape(generated)));
     }
-    out.push_str("</p>\n</footer>\n</body>\n</html>\n");
-    out
+    out.push_str("</p>\n</footer>\n");
+    if !sections.is_empty() {
+        out.push_str(&format!("<script>{}</script>\n", viewer::SCRIPT));
+    }
+    out.push_str("</body>\n</html>\n");
+    Ok(out)
 }
 
 /// Anchor, heading and content of every part there is.
-fn sections(data: &ReportData) -> Vec<(&'static str, &'static str, String)> {
+fn sections(data: &ReportData) -> Result<Vec<(&'static str, &'static str, String)>, Error> {
     let mut out = Vec::new();
     if !data.facts.is_empty() {
         out.push(("summary", "Summary", sections::facts(&data.facts)));
@@ -103,6 +112,9 @@ fn sections(data: &ReportData) -> Vec<(&'static str, &'static str, String)> {
         if !metrics.cases.is_empty() {
             out.push(("scans", "Metrics by scan", sections::cases(metrics)));
         }
+    }
+    if data.slices.iter().any(|scan| !scan.slices.is_empty()) {
+        out.push(("slices", "Slices", viewer::section(&data.slices)?));
     }
     if !data.figures.is_empty() {
         out.push(("figures", "Figures", sections::figures(&data.figures)));
@@ -122,5 +134,5 @@ fn sections(data: &ReportData) -> Vec<(&'static str, &'static str, String)> {
     if !data.hashes.is_empty() {
         out.push(("hashes", "Hashes", sections::hashes(&data.hashes)));
     }
-    out
+    Ok(out)
 }

@@ -15,9 +15,9 @@
 //!         {"phase":1,"method":"SC+GC+CRF","WT":{"dice":0.87,"recall":0.93,"precision":0.91},"seconds":412.0}]}"#,
 //! )?;
 //! assert!(table1_markdown(&table).contains("| SC+GC+CRF | 0.8700 | 0.8823 |"));
-//! let page = html(&ReportData { title: "Reproduction".into(), table1: Some(table), ..ReportData::default() });
+//! let page = html(&ReportData { title: "Reproduction".into(), table1: Some(table), ..ReportData::default() })?;
 //! assert!(page.starts_with("<!doctype html>"));
-//! # Ok::<(), serde_json::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! When not to use it: for plots to be edited later take `metrics.csv` and the TensorBoard events to a plotting
@@ -32,6 +32,7 @@ mod html;
 mod markup;
 mod sections;
 mod table;
+mod viewer;
 
 pub use data::{
     CaseRow, Curve, Distribution, FigureImage, LabelScheme, Metrics, Preset, RegionFigures, RegionScores,
@@ -40,6 +41,7 @@ pub use data::{
 pub use figure::{Figure, FigureCase, FigureKind, Panel, figure};
 pub use html::html;
 pub use table::{Figures, PAPER, PaperRow, Row, Table1, table1_markdown};
+pub use viewer::{ScanSlices, Slice};
 
 /// What can be wrong with the data of a figure.
 #[derive(Debug, thiserror::Error)]

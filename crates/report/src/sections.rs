@@ -144,7 +144,11 @@ pub(crate) fn cases(data: &Metrics) -> String {
         "prediction ml",
         "empty",
     ];
-    let table = table("Each scan and region, with the empty policy applied", &headings, &rows);
+    let table = table("Each scan and region, with the empty policy applied", &headings, &rows).replacen(
+        "<table>",
+        "<table data-sortable=\"\">",
+        1,
+    );
     format!(
         "<details>\n<summary>{} scans, three regions each</summary>\n{table}</details>\n",
         data.cases.len()

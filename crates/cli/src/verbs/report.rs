@@ -17,6 +17,6 @@ pub(crate) fn run(arguments: &Report) -> Result<Outcome> {
 pub(crate) fn write(run: &Path) -> Result<PathBuf> {
     let data = page::assemble(run)?;
     let path = run.join("report.html");
-    scribseg_io::write_atomic(&path, scribseg_report::html(&data).as_bytes())?;
+    scribseg_io::write_atomic(&path, scribseg_report::html(&data)?.as_bytes())?;
     Ok(path)
 }
