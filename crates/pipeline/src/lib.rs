@@ -1,7 +1,7 @@
 //! Trains brain-tumour segmentation from scribbles and presence labels: the two phases of Ji et al., MICCAI 2019.
 //!
 //! This is the one place where the crates of the toolkit meet. [`fit()`] is the main job on a cohort of one's own,
-//! [`reproduce`] runs Table 1, and [`verbs`] holds the single steps. The four seams where a crate can be swapped are
+//! [`reproduce`] runs Table 1, [`verbs`] holds the single steps, and [`onnx`] writes networks for other programs. The four seams where a crate can be swapped are
 //! the traits of [`methods`].
 //!
 //! ```no_run

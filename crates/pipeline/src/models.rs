@@ -65,20 +65,19 @@ impl Models {
             }
         }
         if let (Some(tumour), Some(sub)) = (&models.tumour, &models.sub)
-            && tumour.card.config_hash != sub.card.config_hash
+            && (&tumour.card.config_hash, tumour.card.spacing_mm)
+                != (&sub.card.config_hash, sub.card.spacing_mm)
         {
             return Err(Error::Model {
                 path: sub.path.clone(),
                 problem: format!(
-                    "comes from another configuration than {}; take both from one run",
+                    "comes from another configuration, or from scans of another voxel size, than {}; take both from one run",
                     tumour.path.display()
                 ),
             });
         }
-        match models.tumour.is_some() || models.sub.is_some() {
-            true => Ok(models),
-            false => Err(Error::Config("expected a run or a model file, found none".into())),
-        }
+        models.card()?;
+        Ok(models)
     }
 
     pub(crate) fn each(&self) -> impl Iterator<Item = &Model> {
@@ -133,9 +132,9 @@ impl Models {
         };
         lines.push(match (&self.tumour, &self.sub) {
             (Some(_), None) => "the answer: the whole tumour alone, 0 outside, 1 inside".to_owned(),
-            (sub, _) => format!(
+            (tumour, _) => format!(
                 "the answer: sub-structures in the scan's own label scheme; trained on {trained}{}",
-                if sub.is_none() {
+                if tumour.is_none() {
                     "; without a network for the whole tumour, wherever this one sees no background"
                 } else {
                     ""
