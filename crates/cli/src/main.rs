@@ -14,8 +14,9 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
+use scribseg_pipeline::Progress;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, ConfigAction, Verb};
 use outcome::{Outcome, Usage};
 use terminal::Terminal;
 
@@ -43,7 +44,13 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     }
     let networks = matches!(arguments.verb, Verb::Fit(_) | Verb::Predict(_) | Verb::Reproduce(_));
     let device = device::choose(&common.device, networks)?;
-    let progress = Terminal::new(common.quiet);
+    let progress = Terminal::new(common.quiet, common.verbose);
+    progress.detail(&format!(
+        "scribseg {}, networks on {}, {} threads",
+        env!("CARGO_PKG_VERSION"),
+        if device.is_cpu() { "the CPU" } else { "a CUDA device" },
+        rayon::current_num_threads()
+    ));
     match arguments.verb {
         Verb::Phantom(a) => verbs::steps::phantom(&a, &progress),
         Verb::Check(a) => verbs::check::run(&a, &progress),
@@ -55,5 +62,8 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Verb::Evaluate(a) => verbs::evaluate::run(&a, &progress),
         Verb::Report(a) => verbs::report::run(&a),
         Verb::Reproduce(a) => verbs::train::reproduce(a, device, &progress),
+        Verb::Config { action: ConfigAction::Show(a) } => verbs::config::show(&a),
+        Verb::Completions(a) => verbs::shell::completions(&a),
+        Verb::Man(a) => verbs::shell::man(&a),
     }
 }

@@ -57,6 +57,8 @@ pub use cohorts::declared;
 pub use config::{
     Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble,
     ScribbleValues, Train,
+    keys::{Expected, Key},
+    origins::{Origin, Resolved},
 };
 pub use error::{Error, Result};
 pub use experiments::{

@@ -205,6 +205,7 @@ impl Trainer<'_> {
         })?;
         self.progress.end();
         self.finish(stage, &target, &weights, &curves)?;
+        self.progress.detail(&format!("{} written", self.run.path(&target).display()));
         let _ = std::fs::remove_file(self.run.path(&checkpoint));
         Ok(weights)
     }

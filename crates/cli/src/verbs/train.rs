@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Device;
-use scribseg_pipeline::{Config, FitOptions, Progress, ReproduceOptions};
+use scribseg_pipeline::{Config, FitOptions, Origin, Progress, ReproduceOptions};
 
 use super::{report, written};
 use crate::arguments::{Fit, Predict, Reproduce};
@@ -10,7 +10,11 @@ use crate::outcome::{Outcome, Usage, print, print_json};
 use crate::{page, settings, tables};
 
 pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
-    let mut config = arguments.settings.config(arguments.preset)?;
+    let resolved = arguments.settings.resolve(arguments.preset)?;
+    for (key, value, origin) in resolved.values().into_iter().filter(|(.., o)| *o != Origin::Default) {
+        progress.detail(&format!("{} = {value} ({origin})", key.name));
+    }
+    let mut config = resolved.config;
     settings::set_precision(&mut config, arguments.precision, &device)?;
     settings::set_folds(&mut config, arguments.folds)?;
     let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
