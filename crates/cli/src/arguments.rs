@@ -225,6 +225,9 @@ pub(crate) struct Fit {
     /// What the convolutions multiply: f32, bf16, or auto for the faster one on this machine [default: `network.precision` of the settings]
     #[arg(long, value_name = "PRECISION")]
     pub(crate) precision: Option<Asked>,
+    /// Prints the plan (scans, stages, files) and an estimate of time, memory and disk from a few training steps; writes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Prints split and figures as JSON
     #[arg(long)]
     pub(crate) json: bool,

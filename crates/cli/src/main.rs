@@ -6,6 +6,7 @@ mod arguments;
 mod device;
 mod outcome;
 mod page;
+mod plan;
 mod settings;
 mod tables;
 mod terminal;

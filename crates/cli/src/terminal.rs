@@ -176,7 +176,7 @@ fn rest(since: Duration, from: u64, done: u64, total: u64) -> String {
 }
 
 /// A span of time in the largest two units.
-fn span(seconds: f64) -> String {
+pub(crate) fn span(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {
         0..60 => format!("{s} s"),

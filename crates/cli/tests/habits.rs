@@ -122,3 +122,60 @@ fn no_colour_where_nobody_looks() {
         }
     }
 }
+
+const SHORT: &str = "--preset smoke --set train.batch=2 --set wt.iterations=12 --set wt.crf_iterations=4 --set sub.iterations=8 --set sub.crf_iterations=4 --set scribble.erode_healthy_mm=8";
+
+#[test]
+fn a_dry_run_writes_nothing_and_knows_what_the_run_will_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let cohort = tiny_cohort(folder.path(), 4);
+    let run = folder.path().join("run");
+    let paths: [(&str, &Path); 2] = [("c", &cohort), ("r", &run)];
+    let before = files(folder.path());
+    let told = line(&format!("fit {{c}} --out {{r}} {SHORT} --dry-run"), &paths).succeeds();
+    for word in
+        ["nothing was written", "case_2", "simulated from its reference", "sub-km-sc", "memory", "disk"]
+    {
+        assert!(told.contains(word), "expected `{word}` in {told}");
+    }
+    let json = line(&format!("fit {{c}} --out {{r}} {SHORT} --dry-run --json"), &paths).succeeds();
+    let plan: Value = serde_json::from_str(&json).unwrap();
+    let folds = line(&format!("fit {{c}} --out {{r}} {SHORT} --dry-run --folds 2 --json"), &paths).succeeds();
+    let folds: Value = serde_json::from_str(&folds).unwrap();
+    assert_eq!(folds["runs"].as_array().unwrap().len(), 2);
+    assert!(folds["scans"][0]["role"].as_str().unwrap().starts_with("held out in fold "));
+    assert_eq!(files(folder.path()), before);
+    assert!(!run.exists());
+
+    line(&format!("fit {{c}} --out {{r}} {SHORT}"), &paths).succeeds();
+    let bytes: u64 = files(&run).iter().map(|name| std::fs::metadata(run.join(name)).unwrap().len()).sum();
+    let estimate = plan["estimate"]["disk_bytes"].as_u64().unwrap();
+    assert!(estimate <= 2 * bytes && bytes <= 2 * estimate, "estimated {estimate}, found {bytes}");
+    let stages = plan["runs"][0]["stages"].as_array().unwrap();
+    let planned: Vec<_> =
+        stages.iter().map(|s| format!("models/{}.safetensors", s["name"].as_str().unwrap())).collect();
+    let mut made: Vec<_> = files(&run).into_iter().filter(|name| name.starts_with("models/")).collect();
+    made.sort_by_key(|name| planned.iter().position(|p| p == name));
+    assert_eq!(made, planned, "the stages of the plan are those of fit");
+    let role = |id: &str| {
+        let scans = plan["scans"].as_array().unwrap();
+        scans.iter().find(|s| s["id"] == id).unwrap()["role"].as_str().unwrap().to_owned()
+    };
+    let split: Value = serde_json::from_slice(&std::fs::read(run.join("split.json")).unwrap()).unwrap();
+    for (key, word) in [("train", "train"), ("test", "held out")] {
+        for id in split[key].as_array().unwrap() {
+            assert_eq!(role(id.as_str().unwrap()), word);
+        }
+    }
+
+    let before = files(folder.path());
+    let json = line(&format!("fit {{c}} --out {{r}} {SHORT} --dry-run --json"), &paths).succeeds();
+    let plan: Value = serde_json::from_str(&json).unwrap();
+    for stage in plan["runs"][0]["stages"].as_array().unwrap() {
+        assert_eq!(stage["done"], stage["iterations"]);
+    }
+    assert_eq!(plan["estimate"]["training_seconds"].as_f64(), Some(0.0));
+    line(&format!("fit {{c}} --out {{r}} {SHORT} --set seed=1 --dry-run"), &paths)
+        .refuses(1, &["another configuration", "--out"]);
+    assert_eq!(files(folder.path()), before);
+}

@@ -37,6 +37,7 @@ mod inputs;
 mod losses;
 pub mod methods;
 mod model;
+mod plan;
 mod prepared;
 mod progress;
 mod rows;
@@ -67,6 +68,7 @@ pub use experiments::{
 pub use fit::{FitOptions, FitSummary, fit, fit_with};
 pub use inputs::Inputs;
 pub use model::{Card, load as load_model, save as save_model};
+pub use plan::{Estimate, Plan, PlannedRun, PlannedScan, PlannedStage, plan};
 pub use progress::{Progress, Silent};
 pub use run::RunDir;
 pub use scan::Scan;

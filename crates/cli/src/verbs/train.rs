@@ -7,7 +7,7 @@ use scribseg_pipeline::{Config, FitOptions, Origin, Progress, ReproduceOptions};
 use super::{report, written};
 use crate::arguments::{Fit, Predict, Reproduce};
 use crate::outcome::{Outcome, Usage, print, print_json};
-use crate::{page, settings, tables};
+use crate::{page, plan, settings, tables};
 
 pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
     let resolved = arguments.settings.resolve(arguments.preset)?;
@@ -17,8 +17,17 @@ pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Re
     let mut config = resolved.config;
     settings::set_precision(&mut config, arguments.precision, &device)?;
     settings::set_folds(&mut config, arguments.folds)?;
-    let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
+    let Fit { cohort, out, scribbles, presence, json, dry_run, .. } = arguments;
     let options = FitOptions { cohort, out, scribbles, presence, config, device };
+    if dry_run {
+        let plan = scribseg_pipeline::plan(&options, progress)?;
+        if json {
+            print_json(&plan)?
+        } else {
+            print(&plan::text(&plan))?
+        }
+        return Ok(Outcome::Done);
+    }
     let summary = scribseg_pipeline::fit(&options, progress)?;
     let page = report::write(&summary.run)?;
     for number in 1..=summary.folds.len() {
