@@ -4,6 +4,7 @@
 
 mod arguments;
 mod device;
+mod given;
 mod outcome;
 mod page;
 mod plan;

@@ -105,7 +105,8 @@ impl RunDir {
                 None => format!("{CONFIG} was changed by hand"),
             };
             return Err(refuse(format!(
-                "holds the run of another configuration ({difference}); choose another `--out` or remove it"
+                "holds the run of another configuration ({difference}); choose another `--out`, or go on with its own settings: `--config {}`",
+                run.path(CONFIG).display()
             )));
         }
         Ok(true)

@@ -7,7 +7,7 @@ use scribseg_pipeline::{Config, FitOptions, Origin, Progress, ReproduceOptions};
 use super::{report, written};
 use crate::arguments::{Fit, Predict, Reproduce};
 use crate::outcome::{Outcome, Usage, print, print_json};
-use crate::{page, plan, settings, tables};
+use crate::{given, page, plan, settings, tables};
 
 pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
     let resolved = arguments.settings.resolve(arguments.preset)?;
@@ -18,6 +18,8 @@ pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Re
     settings::set_precision(&mut config, arguments.precision, &device)?;
     settings::set_folds(&mut config, arguments.folds)?;
     let Fit { cohort, out, scribbles, presence, json, dry_run, .. } = arguments;
+    given::scribbles(scribbles.as_deref())?;
+    given::presence(presence.as_deref())?;
     let options = FitOptions { cohort, out, scribbles, presence, config, device };
     if dry_run {
         let plan = scribseg_pipeline::plan(&options, progress)?;
