@@ -1,9 +1,10 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench | cuda`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda`.
 
 mod architecture;
 mod bench;
 mod ci;
 mod cuda;
+mod guide;
 mod licences;
 mod metadata;
 mod peers;
@@ -39,6 +40,8 @@ enum Task {
         #[arg(long = "crate", value_name = "NAME")]
         package: Option<String>,
     },
+    /// Runs every command of the user guide as printed, and builds the book
+    Guide(guide::Arguments),
     /// Measures our speed beside our peers'
     Bench(bench::Arguments),
     /// Checks and measures on a CUDA device
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Task::Test { package } => ci::test(package.as_deref()),
         Task::Ci { package: None } => ci::workspace(),
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
+        Task::Guide(arguments) => guide::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Cuda { peers } => cuda::run(peers),
     };
