@@ -45,11 +45,7 @@ enum Task {
     /// Measures our speed beside our peers'
     Bench(bench::Arguments),
     /// Checks and measures on a CUDA device
-    Cuda {
-        /// Also measures peers
-        #[arg(long)]
-        peers: bool,
-    },
+    Cuda(cuda::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,7 +56,7 @@ fn main() -> ExitCode {
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
         Task::Guide(arguments) => guide::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
-        Task::Cuda { peers } => cuda::run(peers),
+        Task::Cuda(arguments) => cuda::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
