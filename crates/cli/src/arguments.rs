@@ -27,7 +27,7 @@ pub(crate) struct Common {
     /// Threads of the CPU; results do not depend on it [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = positive)]
     pub(crate) threads: Option<usize>,
-    /// No progress on stderr: warnings and errors alone
+    /// No progress on stderr: notes and errors alone
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// More on stderr: the settings that differ from the defaults, what each stage took, files as they are made

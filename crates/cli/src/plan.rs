@@ -70,7 +70,8 @@ fn estimate(out: &mut String, e: &Estimate) {
     ]
     .map(|(name, seconds)| format!("{name} {}", span(seconds)));
     let _ = writeln!(out, "  time    {} ({})", span(e.seconds), parts.join(", "));
-    let _ = writeln!(out, "  memory  {} at the most", size(e.memory_bytes));
+    let aside = if e.networks_on_cpu { "" } else { ", the GPU's own not counted" };
+    let _ = writeln!(out, "  memory  {} at the most{aside}", size(e.memory_bytes));
     let _ = writeln!(
         out,
         "  disk    {} when it is done, {} at the most until then",

@@ -138,7 +138,12 @@ fn a_dry_run_writes_nothing_and_knows_what_the_run_will_take() {
     {
         assert!(told.contains(word), "expected `{word}` in {told}");
     }
-    let json = line(&format!("fit {{c}} --out {{r}} {SHORT} --dry-run --json"), &paths).succeeds();
+    let ran = line(&format!("fit {{c}} --out {{r}} {SHORT} --dry-run --json --verbose"), &paths);
+    for word in ["wt.iterations = 12 (--set)", "network.width = 8 (preset smoke)", "a few steps of sub-km-sc"]
+    {
+        assert!(ran.stderr.contains(word), "expected `{word}` in {}", ran.stderr);
+    }
+    let json = ran.succeeds();
     let plan: Value = serde_json::from_str(&json).unwrap();
     let folds = line(&format!("fit {{c}} --out {{r}} {SHORT} --dry-run --folds 2 --json"), &paths).succeeds();
     let folds: Value = serde_json::from_str(&folds).unwrap();

@@ -25,6 +25,8 @@ pub struct Estimate {
     pub disk_bytes: u64,
     /// Bytes on disk at the most, while it runs.
     pub disk_peak_bytes: u64,
+    /// Whether the networks run on the CPU; a GPU's own memory is in none of these figures.
+    pub networks_on_cpu: bool,
     /// Training steps that were measured.
     pub steps_measured: usize,
     /// Slices in their batches; the time is scaled to `train.batch`.
@@ -63,6 +65,7 @@ pub(crate) fn of(runs: &[PlannedRun], sample: &Sample, config: &Config, on_cpu: 
         memory_bytes: memory as u64,
         disk_bytes: disk as u64,
         disk_peak_bytes: (disk + aside) as u64,
+        networks_on_cpu: on_cpu,
         steps_measured,
         batch_measured: sample.batch[0],
     }
@@ -93,7 +96,9 @@ fn memory_of(run: &PlannedRun, sample: &Sample, config: &Config, on_cpu: bool) -
     // Each thread that reads a scan holds its four modalities and one as it lay in the file.
     let reading = threads.min(run.train + run.test) * 24 * sample.voxels;
     let cost = sample.steps.iter().map(|cost| cost.kernel_bytes).max().unwrap_or(0);
-    let slices = run.train as f64 * sample.labelled.iter().copied().fold(0.0, f64::max);
+    // No more kernels are kept than slices are drawn.
+    let drawn = run.stages.iter().map(|stage| stage.iterations * config.train.batch).max().unwrap_or(0);
+    let slices = (run.train as f64 * sample.labelled.iter().copied().fold(0.0, f64::max)).min(drawn as f64);
     let cache = ((slices * cost as f64) as usize).min(config.crf.cache_mib << 20);
     let weights = 4 * sample.parameters[1];
     // Values, momentum, gradients, and the networks of earlier stages.
