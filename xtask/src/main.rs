@@ -1,4 +1,4 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda | onnx`.
 
 mod architecture;
 mod bench;
@@ -7,6 +7,7 @@ mod cuda;
 mod guide;
 mod licences;
 mod metadata;
+mod onnx;
 mod peers;
 mod record;
 mod reproduce;
@@ -44,6 +45,8 @@ enum Task {
     Guide(guide::Arguments),
     /// Measures our speed beside our peers'
     Bench(bench::Arguments),
+    /// Holds exported networks against our own prediction, in onnxruntime
+    Onnx(onnx::Arguments),
     /// Checks and measures on a CUDA device
     Cuda(cuda::Arguments),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
         Task::Guide(arguments) => guide::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Onnx(arguments) => onnx::run(&arguments),
         Task::Cuda(arguments) => cuda::run(&arguments),
     };
     done.unwrap_or_else(|error| {

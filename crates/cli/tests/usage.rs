@@ -5,7 +5,7 @@ mod common;
 
 use common::scribseg;
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "phantom",
     "check",
     "scribble",
@@ -15,6 +15,7 @@ const VERBS: [&str; 13] = [
     "predict",
     "evaluate",
     "report",
+    "export",
     "reproduce",
     "config",
     "completions",

@@ -37,6 +37,8 @@ mod inputs;
 mod losses;
 pub mod methods;
 mod model;
+mod models;
+pub mod onnx;
 mod plan;
 mod prepared;
 mod progress;
@@ -67,7 +69,7 @@ pub use experiments::{
 };
 pub use fit::{FitOptions, FitSummary, fit, fit_with};
 pub use inputs::Inputs;
-pub use model::{Card, load as load_model, save as save_model};
+pub use model::{Card, Grids, load as load_model, save as save_model};
 pub use plan::{Estimate, Plan, PlannedRun, PlannedScan, PlannedStage, plan};
 pub use progress::{Progress, Silent};
 pub use run::RunDir;

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod report;
 pub(crate) mod shell;
 pub(crate) mod steps;
