@@ -1,9 +1,10 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench | cuda | onnx`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda | onnx`.
 
 mod architecture;
 mod bench;
 mod ci;
 mod cuda;
+mod guide;
 mod licences;
 mod metadata;
 mod onnx;
@@ -40,6 +41,8 @@ enum Task {
         #[arg(long = "crate", value_name = "NAME")]
         package: Option<String>,
     },
+    /// Runs every command of the user guide as printed, and builds the book
+    Guide(guide::Arguments),
     /// Measures our speed beside our peers'
     Bench(bench::Arguments),
     /// Holds exported networks against our own prediction, in onnxruntime
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Test { package } => ci::test(package.as_deref()),
         Task::Ci { package: None } => ci::workspace(),
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
+        Task::Guide(arguments) => guide::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Onnx(arguments) => onnx::run(&arguments),
         Task::Cuda(arguments) => cuda::run(&arguments),

@@ -27,9 +27,12 @@ pub(crate) struct Common {
     /// Threads of the CPU; results do not depend on it [default: all]
     #[arg(long, global = true, value_name = "N", value_parser = positive)]
     pub(crate) threads: Option<usize>,
-    /// No progress on stderr
-    #[arg(long, short, global = true)]
+    /// No progress on stderr: notes and errors alone
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
+    /// More on stderr: the settings that differ from the defaults, what each stage took, files as they are made
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Subcommand)]
@@ -56,6 +59,15 @@ pub(crate) enum Verb {
     Export(Export),
     /// Run Table 1 of the paper, all ten rows
     Reproduce(Reproduce),
+    /// Show the values in force and where each came from
+    Config {
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+    /// Print a script that completes commands in a shell
+    Completions(Completions),
+    /// Write manual pages, one a command
+    Man(Man),
 }
 
 /// The values in force.
@@ -215,6 +227,9 @@ pub(crate) struct Fit {
     /// What the convolutions multiply: f32, bf16, or auto for the faster one on this machine [default: `network.precision` of the settings]
     #[arg(long, value_name = "PRECISION")]
     pub(crate) precision: Option<Asked>,
+    /// Prints the plan (scans, stages, files) and an estimate of time, memory and disk from a few training steps; writes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
     /// Prints split and figures as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -325,6 +340,44 @@ pub(crate) struct Reproduce {
     #[arg(long, value_name = "PRECISION")]
     pub(crate) precision: Option<Asked>,
     /// Prints the table as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigAction {
+    /// Every value in force and where it came from, as a TOML file that `--config` takes
+    Show(ConfigShow),
+}
+
+#[derive(Args)]
+pub(crate) struct ConfigShow {
+    /// Settings to start from
+    #[arg(long, value_enum, default_value_t = PresetName::Paper, conflicts_with = "config")]
+    pub(crate) preset: PresetName,
+    /// Also shows what this cohort's layout declares in place of what is left to it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cohort: Option<PathBuf>,
+    /// Prints as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub(crate) struct Man {
+    /// The folder to write, as in `~/.local/share/man/man1`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Prints what was written as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -4,8 +4,10 @@
 
 mod arguments;
 mod device;
+mod given;
 mod outcome;
 mod page;
+mod plan;
 mod settings;
 mod tables;
 mod terminal;
@@ -14,8 +16,9 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::Parser;
+use scribseg_pipeline::Progress;
 
-use arguments::{Arguments, Verb};
+use arguments::{Arguments, ConfigAction, Verb};
 use outcome::{Outcome, Usage};
 use terminal::Terminal;
 
@@ -43,7 +46,13 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     }
     let networks = matches!(arguments.verb, Verb::Fit(_) | Verb::Predict(_) | Verb::Reproduce(_));
     let device = device::choose(&common.device, networks)?;
-    let progress = Terminal::new(common.quiet);
+    let progress = Terminal::new(common.quiet, common.verbose);
+    progress.detail(&format!(
+        "scribseg {}, networks on {}, {} threads",
+        env!("CARGO_PKG_VERSION"),
+        if device.is_cpu() { "the CPU" } else { "a CUDA device" },
+        rayon::current_num_threads()
+    ));
     match arguments.verb {
         Verb::Phantom(a) => verbs::steps::phantom(&a, &progress),
         Verb::Check(a) => verbs::check::run(&a, &progress),
@@ -56,5 +65,8 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Verb::Report(a) => verbs::report::run(&a),
         Verb::Export(a) => verbs::export::run(&a, &progress),
         Verb::Reproduce(a) => verbs::train::reproduce(a, device, &progress),
+        Verb::Config { action: ConfigAction::Show(a) } => verbs::config::show(&a),
+        Verb::Completions(a) => verbs::shell::completions(&a),
+        Verb::Man(a) => verbs::shell::man(&a),
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::Write;
 
+use crate::terminal::{self, Look};
+
 /// A verb that could do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -32,7 +34,8 @@ pub(crate) fn reader_left(error: &anyhow::Error) -> bool {
 /// Prints an error to stderr.
 pub(crate) fn complain(error: &anyhow::Error) {
     // If stderr is closed there is no one to tell.
-    let _ = writeln!(std::io::stderr(), "error: {}", describe(error));
+    let word = Look::Error.of("error:", terminal::colours());
+    let _ = writeln!(std::io::stderr(), "{word} {}", describe(error));
 }
 
 /// The chain of causes; a cause that is already quoted is not said twice.

@@ -1,23 +1,26 @@
 //! From `--preset`, `--config` and `--set` to the values in force.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::Device;
-use scribseg_pipeline::{Config, Precision};
+use scribseg_pipeline::{Config, Precision, Resolved};
 
 use crate::arguments::{PresetName, Settings};
 use crate::outcome::Usage;
 
 impl Settings {
-    /// The file's values (else the preset's), then each `--set` in order.
-    pub(crate) fn config(&self, preset: PresetName) -> Result<Config> {
-        let mut config = match &self.config {
-            Some(path) => read(path)?,
-            None => Config::preset(preset.into())?,
+    /// The file's values (else the preset's), then each `--set` in order, and where each came from.
+    pub(crate) fn resolve(&self, preset: PresetName) -> Result<Resolved> {
+        let mut resolved = match &self.config {
+            Some(path) => Resolved::file(path)?,
+            None => Resolved::preset(preset.into())?,
         };
-        set(&mut config, &self.set)?;
-        Ok(config)
+        resolved.set_all(&self.set).map_err(|e| Usage(format!("--set: {e}")))?;
+        Ok(resolved)
+    }
+
+    /// The values alone.
+    pub(crate) fn config(&self, preset: PresetName) -> Result<Config> {
+        Ok(self.resolve(preset)?.config)
     }
 }
 
@@ -71,10 +74,4 @@ pub(crate) fn declared(assignments: &[String]) -> Result<scribseg_io::Declared> 
     let mut config = Config::default();
     set(&mut config, assignments)?;
     Ok(scribseg_pipeline::declared(&config)?)
-}
-
-fn read(path: &Path) -> Result<Config> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("{}: expected a readable TOML file", path.display()))?;
-    Config::from_toml(&text).with_context(|| path.display().to_string())
 }

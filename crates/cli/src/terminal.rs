@@ -10,11 +10,48 @@ use scribseg_pipeline::Progress;
 /// Between two plain lines of one piece of work.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Tells a person on stderr where the work is. Neither form uses colours, so `NO_COLOR` needs nothing.
+/// Tells a person on stderr where the work is.
 pub(crate) struct Terminal {
     quiet: bool,
+    verbose: bool,
     bars: bool,
+    colours: bool,
     work: Mutex<Option<Work>>,
+    /// The stage under way and when it began.
+    stage: Mutex<Option<(String, Instant)>>,
+}
+
+/// How a piece of text looks where colours are welcome.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Look {
+    /// Bold.
+    Heading,
+    /// Bold and red.
+    Error,
+}
+
+impl Look {
+    /// The text, looking so if `colours` are welcome.
+    pub(crate) fn of(self, text: &str, colours: bool) -> String {
+        let code = match self {
+            Self::Heading => "1",
+            Self::Error => "1;31",
+        };
+        if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// Whether stderr wants colours: it is a terminal that knows them, and nobody has set `NO_COLOR` (<https://no-color.org>).
+pub(crate) fn colours() -> bool {
+    welcome(std::io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref())
+}
+
+fn welcome(terminal: bool, no_color: Option<&std::ffi::OsStr>) -> bool {
+    terminal && !dumb() && no_color.is_none_or(|value| value.is_empty())
+}
+
+fn dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// The countable work under way.
@@ -29,9 +66,18 @@ struct Work {
 }
 
 impl Terminal {
-    pub(crate) fn new(quiet: bool) -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { quiet, bars: std::io::stderr().is_terminal() && !dumb, work: Mutex::new(None) }
+    pub(crate) fn new(quiet: bool, verbose: bool) -> Self {
+        let bars = std::io::stderr().is_terminal() && !dumb();
+        let (work, stage) = (Mutex::new(None), Mutex::new(None));
+        Self { quiet, verbose, bars, colours: colours(), work, stage }
+    }
+
+    /// Who asked for more learns what the stage under way took.
+    fn end_stage(&self) {
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((name, begun)) = stage {
+            self.detail(&format!("{name}: {:.1} s", begun.elapsed().as_secs_f64()));
+        }
     }
 
     fn work(&self) -> MutexGuard<'_, Option<Work>> {
@@ -51,8 +97,12 @@ impl Terminal {
 impl Progress for Terminal {
     fn stage(&self, name: &str, detail: &str) {
         if !self.quiet {
-            let line = if detail.is_empty() { format!("== {name}") } else { format!("== {name}: {detail}") };
+            self.end_stage();
+            let heading = Look::Heading.of(&format!("== {name}"), self.colours);
+            let line = if detail.is_empty() { heading } else { format!("{heading}: {detail}") };
             Self::say(&self.work(), &line);
+            *self.stage.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((name.to_owned(), Instant::now()));
         }
     }
 
@@ -99,6 +149,18 @@ impl Progress for Terminal {
     fn log(&self, line: &str) {
         Self::say(&self.work(), line);
     }
+
+    fn detail(&self, line: &str) {
+        if self.verbose {
+            Self::say(&self.work(), &format!("   {line}"));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.end_stage();
+    }
 }
 
 /// Rate and time left, once there is something to tell from.
@@ -114,7 +176,7 @@ fn rest(since: Duration, from: u64, done: u64, total: u64) -> String {
 }
 
 /// A span of time in the largest two units.
-fn span(seconds: f64) -> String {
+pub(crate) fn span(seconds: f64) -> String {
     let s = seconds.round() as u64;
     match s {
         0..60 => format!("{s} s"),
@@ -134,6 +196,15 @@ mod tests {
         assert_eq!(rest(Duration::from_secs(10), 1, 3, 3), "5.0 s each");
         assert_eq!(rest(Duration::ZERO, 1, 1, 9), "");
         assert_eq!(rest(Duration::from_secs(3), 4, 4, 9), "");
+    }
+
+    #[test]
+    fn colours_are_for_terminals_whose_user_did_not_decline() {
+        let set = |value: &'static str| Some(std::ffi::OsStr::new(value));
+        assert!(!welcome(false, None) && !welcome(true, set("1")));
+        assert_eq!([welcome(true, None), welcome(true, set(""))], [!dumb(); 2]);
+        assert_eq!(Look::Error.of("error:", false), "error:");
+        assert_eq!(Look::Heading.of("x", true), "\x1b[1mx\x1b[0m");
     }
 
     #[test]

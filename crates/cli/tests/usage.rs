@@ -5,7 +5,7 @@ mod common;
 
 use common::scribseg;
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 14] = [
     "phantom",
     "check",
     "scribble",
@@ -17,6 +17,9 @@ const VERBS: [&str; 11] = [
     "report",
     "export",
     "reproduce",
+    "config",
+    "completions",
+    "man",
 ];
 
 /// Compares with `tests/snapshots/<name>.txt`; with `SCRIBSEG_BLESS=1` in the environment writes it.
@@ -43,6 +46,7 @@ fn every_verb_has_help_with_the_exit_status_of_success() {
     for verb in VERBS {
         snapshot(&format!("help-{verb}"), &scribseg([verb, "--help"]).succeeds());
     }
+    snapshot("help-config-show", &scribseg(["config", "show", "--help"]).succeeds());
 }
 
 #[test]
@@ -64,6 +68,13 @@ fn bad_usage_names_what_is_wrong() {
         ("check cohort --device gpu", "expected auto, cpu, cuda or cuda:N"),
         ("check cohort --device cuda:x", "cuda:N"),
         ("fit cohort --out run --set train.batsh=8", "train.batsh"),
+        ("fit cohort --out run --set trian.batch=8", "did you mean `train.batch`?"),
+        ("check cohort --set label_scheme=msd", "did you mean `input.label_scheme`?"),
+        ("config", "show"),
+        ("config show --preset smoke --config c.toml", "--config"),
+        ("completions tcsh", "possible values: bash"),
+        ("man", "--out"),
+        ("check cohort --quiet --verbose", "--verbose"),
         ("fit cohort --out run --set train.batch=x", "train.batch"),
         ("fit cohort --out run --set train.batch", "key=value"),
         ("fit cohort --out run --preset smoke --config c.toml", "--config"),

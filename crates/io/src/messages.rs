@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::layout::Layout;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// How a layout is declared.
 const DECLARE_LAYOUT: &str = "declare the layout: `--set input.layout=brats2017` (or brats2023, msd, nnunet; in a configuration, `layout` under `[input]`)";
@@ -233,17 +233,21 @@ impl Error {
             NotAFolder { path } => parts(
                 "a folder: a cohort or one case",
                 if path.exists() { "a file" } else { "nothing" },
-                "give the folder that holds the case's four images",
+                "check the path; give the folder that holds the cases, or that of one case with its four images",
             ),
             NoCases { layout, .. } => parts(
                 format!("cases in the {layout} layout"),
                 "none",
-                format!("the files should be named {}; see data/ for an example", layout.pattern()),
+                format!(
+                    "the files should be named {}; leave `input.layout` out and names decide",
+                    layout.pattern()
+                ),
             ),
-            NoLayout { empty, .. } => parts(
+            NoLayout { path, empty } => parts(
                 format!("images named as in one of the layouts: {}", patterns()),
                 match empty.as_slice() {
-                    [] => "none".to_string(),
+                    [] => an_image(path, 2)
+                        .map_or_else(|| "none".into(), |image| format!("{image} and the like")),
                     [folder, ..] => format!("none ({} holds no image)", folder.display()),
                 },
                 format!(
@@ -266,9 +270,11 @@ impl Error {
                 path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
                 "choose such a name",
             ),
-            Presence { line, expected, found, .. } => {
-                parts(format!("{expected} (line {line})"), found, "mend the table; see data/ for an example")
-            }
+            Presence { line, expected, found, .. } => parts(
+                format!("{expected} (line {line})"),
+                found,
+                "mend the table: tab-separated, columns participant_id, ED, ET, NCR, values 1, 0 or n/a",
+            ),
             MissingParticipants { cases, .. } => parts(
                 "one row for each case",
                 format!(
@@ -298,4 +304,19 @@ impl Error {
             ),
         }
     }
+}
+
+/// The first image below a folder, by name: it tells a person how theirs are named.
+fn an_image(folder: &Path, levels: usize) -> Option<String> {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.flatten().map(|e| e.path()).collect();
+    entries.sort();
+    entries.into_iter().find_map(|path| {
+        if path.is_dir() && levels > 0 {
+            return an_image(&path, levels - 1);
+        }
+        let name = path.file_name()?.to_string_lossy().to_lowercase();
+        let image =
+            [".nii", ".nii.gz", ".hdr", ".nrrd", ".mha", ".dcm"].iter().any(|end| name.ends_with(end));
+        image.then(|| path.display().to_string())
+    })
 }

@@ -6,6 +6,11 @@ use scribseg_io::{Channels, LabelScheme, Layout, ScribbleMapping};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use keys::Expected::{Number, OneOf, Section, Switch, Whole, Words};
+use keys::Field;
+
+pub(crate) mod keys;
+pub(crate) mod origins;
 
 /// `input.layout`: recognised from names.
 pub(crate) const FROM_NAMES: &str = "auto";
@@ -57,14 +62,22 @@ impl std::str::FromStr for Preset {
     }
 }
 
+/// A part of the configuration. Its fields' comments, defaults and what is expected of each are said here and nowhere else: `config show`,
+/// the page of the guide and the errors are made from them.
 macro_rules! section {
-    ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident : $ty:ty = $default:expr),* $(,)? }) => {
-        $(#[$doc])*
+    ($(#[doc = $about:literal])* $name:ident {
+        $($(#[doc = $doc:literal])* $field:ident : $ty:ty = $default:expr => $expected:expr),* $(,)?
+    }) => {
+        $(#[doc = $about])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
-        pub struct $name { $($(#[$fdoc])* pub $field: $ty),* }
+        pub struct $name { $($(#[doc = $doc])* pub $field: $ty),* }
         impl Default for $name {
             fn default() -> Self { Self { $($field: $default),* } }
+        }
+        impl $name {
+            const FIELDS: &'static [Field] =
+                &[$(Field { name: stringify!($field), about: &[$($doc),*], expected: $expected }),*];
         }
     };
 }
@@ -73,29 +86,29 @@ section! {
     /// Every value in force; the defaults are the paper's.
     Config {
         /// Seed of everything random: split, scribbles, initial weights, batches.
-        seed: u64 = 0,
+        seed: u64 = 0 => Whole(0, i64::MAX),
         /// What is read and how it is cut.
-        input: Input = Input::default(),
+        input: Input = Input::default() => Section(Input::FIELDS),
         /// The synthetic cohort of `reproduce` without `--cohort`.
-        phantom: PhantomCohort = PhantomCohort::default(),
+        phantom: PhantomCohort = PhantomCohort::default() => Section(PhantomCohort::FIELDS),
         /// Simulated scribbles.
-        scribble: Scribble = Scribble::default(),
+        scribble: Scribble = Scribble::default() => Section(Scribble::FIELDS),
         /// Scribbles to weak masks.
-        graphcut: GraphCut = GraphCut::default(),
+        graphcut: GraphCut = GraphCut::default() => Section(GraphCut::FIELDS),
         /// The U-Net.
-        network: Network = Network::default(),
+        network: Network = Network::default() => Section(Network::FIELDS),
         /// What both phases' training has in common.
-        train: Train = Train::default(),
+        train: Train = Train::default() => Section(Train::FIELDS),
         /// Phase 1, Unet-WT.
-        wt: Phase = Phase { lambda: 0.8, ..Phase::default() },
+        wt: Phase = Phase { lambda: 0.8, ..Phase::default() } => Section(Phase::FIELDS),
         /// Phase 2, Unet-sub.
-        sub: Phase = Phase { lambda: 0.2, ..Phase::default() },
+        sub: Phase = Phase { lambda: 0.2, ..Phase::default() } => Section(Phase::FIELDS),
         /// The dense CRF loss.
-        crf: Crf = Crf::default(),
+        crf: Crf = Crf::default() => Section(Crf::FIELDS),
         /// Sub-structures from the whole tumour.
-        cluster: Cluster = Cluster::default(),
+        cluster: Cluster = Cluster::default() => Section(Cluster::FIELDS),
         /// Figures and their policies.
-        evaluate: Evaluate = Evaluate::default(),
+        evaluate: Evaluate = Evaluate::default() => Section(Evaluate::FIELDS),
     }
 }
 
@@ -103,20 +116,20 @@ section! {
     /// What is read and how it is cut.
     Input {
         /// Side of the axial centre crop in mm (the paper: 192 px at 1 mm).
-        crop_mm: f64 = 192.0,
+        crop_mm: f64 = 192.0 => Number(16.0, 1024.0),
         /// Part of the cohort that trains; the paper: 228 of 285.
-        train_fraction: f64 = 0.8,
+        train_fraction: f64 = 0.8 => Number(0.01, 0.99),
         /// Folds of a cross-validation (`fit --folds`), each held out once, instead of `train_fraction`; 0: one split.
-        folds: usize = 0,
+        folds: usize = 0 => Words("0 (one split) or 2 to 100"),
         /// How the cohort is laid out: `brats2017`, `brats2023`, `msd`, `nnunet`, or `auto`: as its file names say.
-        layout: String = FROM_NAMES.to_owned(),
+        layout: String = FROM_NAMES.to_owned() => Words("`auto` or the name of a layout"),
         /// The scheme of label files: `brats2017` (1 NCR/NET, 2 ED, 4 ET), `brats2023` (1, 2, 3), `msd` (2, 1, 3), values as in `ncr=1,ed=2,et=3`, or
         /// `layout`: as the layout or its `dataset.json` declares. Never inferred from values.
-        label_scheme: String = BY_LAYOUT.to_owned(),
+        label_scheme: String = BY_LAYOUT.to_owned() => Words("`layout`, the name of a scheme, or values"),
         /// The modality of each channel in the layouts `msd` and `nnunet`, as in `["flair", "t1", "t1ce", "t2"]`; `other` is not used. Empty: as `dataset.json` declares.
-        channels: Vec<String> = Vec::new(),
+        channels: Vec<String> = Vec::new() => Words("a list of modalities"),
         /// The values of scribble files.
-        scribble_values: ScribbleValues = ScribbleValues::default(),
+        scribble_values: ScribbleValues = ScribbleValues::default() => Section(ScribbleValues::FIELDS),
     }
 }
 
@@ -124,11 +137,11 @@ section! {
     /// What the values of scribble files mean; any other is refused. Annotation tools export values of their own.
     ScribbleValues {
         /// Not labelled.
-        unknown: Vec<i64> = vec![0],
+        unknown: Vec<i64> = vec![0] => Words("a list of whole numbers"),
         /// On the tumour.
-        tumour: Vec<i64> = vec![1],
+        tumour: Vec<i64> = vec![1] => Words("a list of whole numbers, at least one"),
         /// On healthy tissue.
-        healthy: Vec<i64> = vec![2],
+        healthy: Vec<i64> = vec![2] => Words("a list of whole numbers, at least one"),
     }
 }
 
@@ -162,11 +175,11 @@ section! {
     /// The synthetic cohort of `reproduce` without `--cohort`.
     PhantomCohort {
         /// Number of scans.
-        cases: usize = 40,
+        cases: usize = 40 => Whole(2, 100_000),
         /// `full` (1 mm) or `half` (2 mm).
-        size: String = "half".to_owned(),
+        size: String = "half".to_owned() => OneOf(&["full", "half"]),
         /// Seed of the cohort, apart from the run's seed so that seeds can be compared on one cohort.
-        seed: u64 = 2019,
+        seed: u64 = 2019 => Whole(0, i64::MAX),
     }
 }
 
@@ -174,15 +187,15 @@ section! {
     /// Simulated scribbles; lengths in mm (px at 1 mm in the paper).
     Scribble {
         /// Width of the drawn curve.
-        width_mm: f64 = 3.0,
+        width_mm: f64 = 3.0 => Number(0.1, 50.0),
         /// Largest shift in x and in y.
-        shift_mm: f64 = 20.0,
+        shift_mm: f64 = 20.0 => Number(0.0, 200.0),
         /// Largest rotation, degrees.
-        rotation_deg: f64 = 30.0,
+        rotation_deg: f64 = 30.0 => Number(0.0, 180.0),
         /// Box that erodes the whole tumour before the skeleton.
-        erode_tumour_mm: f64 = 3.0,
+        erode_tumour_mm: f64 = 3.0 => Number(0.0, 100.0),
         /// Box that erodes the healthy brain before the skeleton.
-        erode_healthy_mm: f64 = 30.0,
+        erode_healthy_mm: f64 = 30.0 => Number(0.0, 200.0),
     }
 }
 
@@ -190,9 +203,9 @@ section! {
     /// Supervoxel graph cut.
     GraphCut {
         /// Channels that the supervoxels look at, of t1, t1ce, t2, flair.
-        supervoxel_channels: Vec<String> = vec!["flair".to_owned()],
+        supervoxel_channels: Vec<String> = vec!["flair".to_owned()] => Words("one to four modalities, each once"),
         /// Channels of the intensity models, one to three.
-        model_channels: Vec<String> = vec!["t2".to_owned(), "flair".to_owned()],
+        model_channels: Vec<String> = vec!["t2".to_owned(), "flair".to_owned()] => Words("one to three modalities, each once"),
     }
 }
 
@@ -200,11 +213,11 @@ section! {
     /// The U-Net.
     Network {
         /// Channels of the first level; doubled at each pooling.
-        width: usize = 64,
+        width: usize = 64 => Whole(1, 1024),
         /// Number of poolings.
-        depth: usize = 4,
+        depth: usize = 4 => Whole(1, 6),
         /// What the convolutions multiply, in training and prediction: `f32` or `bf16` (sums, statistics and weights are `f32` in both).
-        precision: String = "f32".to_owned(),
+        precision: String = "f32".to_owned() => OneOf(&["f32", "bf16"]),
     }
 }
 
@@ -212,19 +225,19 @@ section! {
     /// What both phases' training has in common.
     Train {
         /// Slices in a batch.
-        batch: usize = 32,
+        batch: usize = 32 => Whole(1, 4096),
         /// Learning rate at the start of each part, falling linearly to 0.
-        learning_rate: f64 = 0.011,
+        learning_rate: f64 = 0.011 => Number(1e-12, 10.0),
         /// Momentum of SGD.
-        momentum: f64 = 0.9,
+        momentum: f64 = 0.9 => Number(0.0, 0.9999),
         /// Weight decay of SGD.
-        weight_decay: f64 = 0.0,
+        weight_decay: f64 = 0.0 => Number(0.0, 1.0),
         /// Weight of the soft Dice loss beside cross-entropy where reference masks train (the rows Full); 0 leaves it out.
-        full_dice: f64 = 0.0,
+        full_dice: f64 = 0.0 => Number(0.0, 1e3),
         /// Part of each batch drawn from slices with tumour labels; 0 draws all labelled slices alike.
-        tumour_fraction: f64 = 0.0,
+        tumour_fraction: f64 = 0.0 => Number(0.0, 1.0),
         /// Iterations between checkpoints.
-        checkpoint_every: usize = 500,
+        checkpoint_every: usize = 500 => Whole(1, 1_000_000_000),
     }
 }
 
@@ -232,11 +245,11 @@ section! {
     /// One phase's schedule.
     Phase {
         /// Iterations on partial cross-entropy alone.
-        iterations: usize = 10_000,
+        iterations: usize = 10_000 => Whole(1, 1_000_000_000),
         /// Iterations with the CRF loss added.
-        crf_iterations: usize = 20_000,
+        crf_iterations: usize = 20_000 => Whole(1, 1_000_000_000),
         /// Weight of the weak masks G in eq. 1.
-        lambda: f64 = 0.8,
+        lambda: f64 = 0.8 => Number(0.0, 1e3),
     }
 }
 
@@ -244,21 +257,21 @@ section! {
     /// The dense CRF loss, eq. 2.
     Crf {
         /// Weight of the pair sum, taken over mm² (at 1 mm: over pixels, as in the paper).
-        alpha: f64 = 1e-8,
+        alpha: f64 = 1e-8 => Number(0.0, 1.0),
         /// Position bandwidth in mm (the paper: 100 px at 1 mm).
-        sigma_xy_mm: f64 = 100.0,
+        sigma_xy_mm: f64 = 100.0 => Number(1e-3, 1e6),
         /// Intensity bandwidth on the 0–255 scale.
-        sigma_intensity: f64 = 15.0,
+        sigma_intensity: f64 = 15.0 => Number(1e-3, 1e6),
         /// Pixels that take part: `brain` or `all`.
-        roi: String = "brain".to_owned(),
+        roi: String = "brain".to_owned() => OneOf(&["brain", "all"]),
         /// `lattice`, `lattice-hq` (closer to the exact sum, with its mass) or `exact`.
-        kernel: String = "lattice".to_owned(),
+        kernel: String = "lattice".to_owned() => OneOf(&["lattice", "lattice-hq", "exact"]),
         /// Strength of the mean-field smoothing of `predict --crf`, per unit of normalised kernel.
-        mean_field_weight: f64 = 4.0,
+        mean_field_weight: f64 = 4.0 => Number(0.0, 1e3),
         /// Iterations of the mean-field smoothing of `predict --crf`.
-        mean_field_iterations: usize = 5,
+        mean_field_iterations: usize = 5 => Whole(1, 1000),
         /// Upper bound of the lattice cache in MiB.
-        cache_mib: usize = 2048,
+        cache_mib: usize = 2048 => Whole(0, 10_000_000),
     }
 }
 
@@ -266,9 +279,9 @@ section! {
     /// Sub-structures from the whole tumour.
     Cluster {
         /// Method: `kmeans`.
-        method: String = "kmeans".to_owned(),
+        method: String = "kmeans".to_owned() => OneOf(&["kmeans"]),
         /// Seeded restarts; the lowest inertia is kept.
-        restarts: usize = 10,
+        restarts: usize = 10 => Whole(1, 10_000),
     }
 }
 
@@ -276,9 +289,9 @@ section! {
     /// Figures and their policies.
     Evaluate {
         /// `brats` (both empty 1, one empty 0) or `skip`.
-        empty: String = "brats".to_owned(),
+        empty: String = "brats".to_owned() => OneOf(&["brats", "skip"]),
         /// Whether tables carry wall-clock seconds; without them two runs' tables are the same bytes.
-        seconds: bool = true,
+        seconds: bool = true => Switch,
     }
 }
 
@@ -334,25 +347,9 @@ impl Config {
 
     /// One value laid over, its range not yet looked at.
     fn with(&self, assignment: &str) -> Result<Self> {
-        let (key, value) = assignment.split_once('=').ok_or_else(|| {
-            Error::Config(format!("`{assignment}`: expected key=value, as in `train.batch=8`"))
-        })?;
-        let (key, value) = (key.trim(), value.trim());
-        let value = format!("v = {value}")
-            .parse::<toml::Table>()
-            .ok()
-            .filter(|table| table.len() == 1)
-            .and_then(|mut table| table.remove("v"))
-            .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-        let mut given = value;
-        for name in key.rsplit('.') {
-            given = toml::Value::Table(toml::Table::from_iter([(name.to_owned(), given)]));
-        }
         let mut table: toml::Table =
             toml::from_str(&self.to_toml()).map_err(|e| Error::Config(e.to_string()))?;
-        if let toml::Value::Table(given) = given {
-            merge(&mut table, given, "")?;
-        }
+        merge(&mut table, assigned(assignment)?, "")?;
         table.try_into().map_err(|e: toml::de::Error| {
             Error::Config(format!("`{assignment}`: {}", e.to_string().trim_end().replace('\n', " ")))
         })
@@ -363,25 +360,8 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] names the key, the range and the value found.
     pub fn validate(&self) -> Result<()> {
-        let range = |key: &str, value: f64, low: f64, high: f64| {
-            if value.is_finite() && (low..=high).contains(&value) {
-                Ok(())
-            } else {
-                Err(Error::Config(format!("key `{key}`: expected {low} to {high}, found {value}")))
-            }
-        };
-        let one_of = |key: &str, value: &str, known: &[&str]| {
-            if known.contains(&value) {
-                Ok(())
-            } else {
-                Err(Error::Config(format!(
-                    "key `{key}`: expected one of {}, found `{value}`",
-                    known.join(", ")
-                )))
-            }
-        };
-        range("input.crop_mm", self.input.crop_mm, 16.0, 1024.0)?;
-        range("input.train_fraction", self.input.train_fraction, 0.01, 0.99)?;
+        let table: toml::Table = self.to_toml().parse().map_err(|e| Error::Config(format!("{e}")))?;
+        keys::check(&table, Self::FIELDS, "")?;
         if self.input.folds == 1 || self.input.folds > 100 {
             let found = self.input.folds;
             return Err(Error::Config(format!(
@@ -404,21 +384,14 @@ impl Config {
             named("input.channels", Channels::declared(channels).map(drop), "")?;
         }
         self.input.scribble_values.mapping()?;
-        range("phantom.cases", self.phantom.cases as f64, 2.0, 1e5)?;
-        one_of("phantom.size", &self.phantom.size, &["full", "half"])?;
-        range("scribble.width_mm", self.scribble.width_mm, 0.1, 50.0)?;
-        range("scribble.shift_mm", self.scribble.shift_mm, 0.0, 200.0)?;
-        range("scribble.rotation_deg", self.scribble.rotation_deg, 0.0, 180.0)?;
-        range("scribble.erode_tumour_mm", self.scribble.erode_tumour_mm, 0.0, 100.0)?;
-        range("scribble.erode_healthy_mm", self.scribble.erode_healthy_mm, 0.0, 200.0)?;
         let named = [
             ("graphcut.supervoxel_channels", &self.graphcut.supervoxel_channels, 4),
             ("graphcut.model_channels", &self.graphcut.model_channels, 3),
         ];
         for (key, names, most) in named {
-            range(&format!("{key} (how many)"), names.len() as f64, 1.0, f64::from(most))?;
+            Whole(1, most).check(&format!("{key} (how many)"), &(names.len() as i64).into())?;
             for (n, name) in names.iter().enumerate() {
-                one_of(key, name, &crate::MODALITIES)?;
+                OneOf(&crate::MODALITIES).check(key, &name.as_str().into())?;
                 if names[..n].contains(name) {
                     return Err(Error::Config(format!(
                         "key `{key}`: expected each channel once, found `{name}` twice"
@@ -426,34 +399,8 @@ impl Config {
                 }
             }
         }
-        range("network.width", self.network.width as f64, 1.0, 1024.0)?;
-        range("network.depth", self.network.depth as f64, 1.0, 6.0)?;
-        let widest = (self.network.width << self.network.depth) as f64;
-        range("network.width · 2^network.depth", widest, 2.0, 4096.0)?;
-        range("train.batch", self.train.batch as f64, 1.0, 4096.0)?;
-        range("train.learning_rate", self.train.learning_rate, 1e-12, 10.0)?;
-        range("train.momentum", self.train.momentum, 0.0, 0.9999)?;
-        range("train.weight_decay", self.train.weight_decay, 0.0, 1.0)?;
-        range("train.full_dice", self.train.full_dice, 0.0, 1e3)?;
-        range("train.tumour_fraction", self.train.tumour_fraction, 0.0, 1.0)?;
-        range("train.checkpoint_every", self.train.checkpoint_every as f64, 1.0, 1e9)?;
-        for (name, phase) in [("wt", &self.wt), ("sub", &self.sub)] {
-            range(&format!("{name}.iterations"), phase.iterations as f64, 1.0, 1e9)?;
-            range(&format!("{name}.crf_iterations"), phase.crf_iterations as f64, 1.0, 1e9)?;
-            range(&format!("{name}.lambda"), phase.lambda, 0.0, 1e3)?;
-        }
-        range("crf.alpha", self.crf.alpha, 0.0, 1.0)?;
-        range("crf.sigma_xy_mm", self.crf.sigma_xy_mm, 1e-3, 1e6)?;
-        range("crf.sigma_intensity", self.crf.sigma_intensity, 1e-3, 1e6)?;
-        one_of("network.precision", &self.network.precision, &["f32", "bf16"])?;
-        one_of("crf.roi", &self.crf.roi, &["brain", "all"])?;
-        one_of("crf.kernel", &self.crf.kernel, &["lattice", "lattice-hq", "exact"])?;
-        range("crf.mean_field_weight", self.crf.mean_field_weight, 0.0, 1e3)?;
-        range("crf.mean_field_iterations", self.crf.mean_field_iterations as f64, 1.0, 1e3)?;
-        range("crf.cache_mib", self.crf.cache_mib as f64, 0.0, 1e7)?;
-        one_of("cluster.method", &self.cluster.method, &["kmeans"])?;
-        range("cluster.restarts", self.cluster.restarts as f64, 1.0, 1e4)?;
-        one_of("evaluate.empty", &self.evaluate.empty, &["brats", "skip"])?;
+        let widest = (self.network.width << self.network.depth) as i64;
+        Whole(2, 4096).check("network.width · 2^network.depth", &widest.into())?;
         Ok(())
     }
 
@@ -463,14 +410,50 @@ impl Config {
     }
 }
 
+/// What an assignment, `key=value`, gives.
+fn assigned(assignment: &str) -> Result<toml::Table> {
+    let (key, value) = assignment
+        .split_once('=')
+        .ok_or_else(|| Error::Config(format!("`{assignment}`: expected key=value, as in `train.batch=8`")))?;
+    let (key, value) = (key.trim(), value.trim());
+    let value = format!("v = {value}")
+        .parse::<toml::Table>()
+        .ok()
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let nest = |value, name: &str| toml::Value::Table(toml::Table::from_iter([(name.to_owned(), value)]));
+    match key.rsplit('.').fold(value, nest) {
+        toml::Value::Table(table) => Ok(table),
+        _ => Ok(toml::Table::new()),
+    }
+}
+
+/// The first key below a path.
+fn leaf(path: &str, value: &toml::Value) -> String {
+    match value.as_table().and_then(|table| table.iter().next()) {
+        Some((name, value)) => leaf(&format!("{path}.{name}"), value),
+        None => path.to_owned(),
+    }
+}
+
 /// Lays `given` over `base`; a key that `base` lacks is refused with the known ones beside it.
 fn merge(base: &mut toml::Table, given: toml::Table, path: &str) -> Result<()> {
     for (name, value) in given {
         let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let known = base.keys().cloned().collect::<Vec<_>>().join(", ");
         match (base.get_mut(&name), value) {
-            (None, _) => {
-                return Err(Error::Config(format!("key `{key}` does not exist; expected one of {known}")));
+            (None, value) => {
+                let meant = keys::nearest(&leaf(&key, &value))
+                    .map_or_else(String::new, |k| format!("did you mean `{k}`? "));
+                return Err(Error::Config(format!(
+                    "key `{key}` does not exist; {meant}{} {known}",
+                    if path.is_empty() {
+                        "the sections are".into()
+                    } else {
+                        format!("`{path}` has the keys")
+                    }
+                )));
             }
             (Some(toml::Value::Table(inner)), toml::Value::Table(new)) => merge(inner, new, &key)?,
             (Some(slot @ toml::Value::Float(_)), toml::Value::Integer(i)) => {

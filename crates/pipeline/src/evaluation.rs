@@ -122,7 +122,7 @@ fn pairs(
     if predictions.is_empty() {
         return Err(Error::Cohort {
             path: prediction.to_owned(),
-            problem: "expected `<case>_seg.nii[.gz]` files, found none".into(),
+            problem: "expected `<case>_seg.nii[.gz]` files, found none; give the folder that `predict --out` was given".into(),
         });
     }
     if predictions.len() < references.len() {

@@ -29,11 +29,11 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn slices(&self, iteration: usize) -> Vec<SliceId> {
+    pub(crate) fn slices(&self, iteration: usize) -> Vec<SliceId> {
         self.sampler.batch(self.seed, self.purpose, iteration)
     }
 
-    fn gather(&self, slices: &[SliceId]) -> Result<Gathered> {
+    pub(crate) fn gather(&self, slices: &[SliceId]) -> Result<Gathered> {
         Gathered::new(self.scans, self.supervision, slices, self.with_brain)
     }
 }

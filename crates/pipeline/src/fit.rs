@@ -216,7 +216,7 @@ fn cross_validate(
 }
 
 /// What folds are balanced by: presence from the table, else from the reference, and the reference's volume.
-fn strata(cohort: &Cohort, presence: Option<&Path>) -> Result<Vec<Stratum>> {
+pub(crate) fn strata(cohort: &Cohort, presence: Option<&Path>) -> Result<Vec<Stratum>> {
     let own = cohort.root.join("participants.tsv");
     let table = match presence.or_else(|| own.is_file().then_some(own.as_path())) {
         Some(path) => Some(PresenceTable::read(path)?),

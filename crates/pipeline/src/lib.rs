@@ -39,6 +39,7 @@ pub mod methods;
 mod model;
 mod models;
 pub mod onnx;
+mod plan;
 mod prepared;
 mod progress;
 mod rows;
@@ -60,6 +61,8 @@ pub use cohorts::declared;
 pub use config::{
     Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble,
     ScribbleValues, Train,
+    keys::{Expected, Key},
+    origins::{Origin, Resolved},
 };
 pub use error::{Error, Result};
 pub use experiments::{
@@ -68,6 +71,7 @@ pub use experiments::{
 pub use fit::{FitOptions, FitSummary, fit, fit_with};
 pub use inputs::Inputs;
 pub use model::{Card, Grids, load as load_model, save as save_model};
+pub use plan::{Estimate, Plan, PlannedRun, PlannedScan, PlannedStage, plan};
 pub use progress::{Progress, Silent};
 pub use run::RunDir;
 pub use scan::Scan;

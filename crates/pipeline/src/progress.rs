@@ -14,6 +14,8 @@ pub trait Progress: Sync {
     fn end(&self);
     /// One line worth keeping.
     fn log(&self, line: &str);
+    /// One line that only a person wants who asked for more.
+    fn detail(&self, _line: &str) {}
     /// Whether the work should end soon: training then leaves a checkpoint and gives [`Error::Stopped`](crate::Error::Stopped).
     fn stopped(&self) -> bool {
         false

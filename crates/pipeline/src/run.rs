@@ -29,6 +29,16 @@ impl RunDir {
             return root.ancestors().find(|p| p.is_dir()).map_or(Ok(()), writable);
         }
         writable(root)?;
+        Self::same_inputs(root, inputs)
+    }
+
+    /// A folder that is looked at and not written to.
+    pub(crate) fn unopened(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// An error if the run in `root` was made from other inputs.
+    pub(crate) fn same_inputs(root: &Path, inputs: &Inputs) -> Result<()> {
         match inputs.difference(&Self::inputs_of(root)?) {
             None => Ok(()),
             Some(difference) => Err(Error::RunDirectory {
@@ -95,7 +105,8 @@ impl RunDir {
                 None => format!("{CONFIG} was changed by hand"),
             };
             return Err(refuse(format!(
-                "holds the run of another configuration ({difference}); choose another `--out` or remove it"
+                "holds the run of another configuration ({difference}); choose another `--out`, or go on with its own settings: `--config {}`",
+                run.path(CONFIG).display()
             )));
         }
         Ok(true)

@@ -148,6 +148,12 @@ impl<'a> Study<'a> {
                     Some(scan) => scan,
                     None => Scan::prepare(case.load()?, config, stride)?,
                 };
+                let ([depth, height, width], [rows, columns]) = (scan.shape, scan.crop_size());
+                let whence = if is_kept { "as kept" } else { "read" };
+                progress.detail(&format!(
+                    "{} {whence}: {depth} slices of {height} × {width} voxels, cut to {rows} × {columns}",
+                    scan.id
+                ));
                 if scan.is_filled_to_the_rim() {
                     progress.log(&format!("{}: {}", scan.id, crate::scan::FILLED));
                 }
@@ -290,6 +296,7 @@ impl<'a> Study<'a> {
                     self.run.make_parent(&path)?;
                     let whole = scan.uncrop(volume.view(), 0);
                     scribseg_io::write_labels(&path, whole.view(), &scan.geometry)?;
+                    self.progress.detail(&format!("{} written", path.display()));
                     volume
                 };
                 let n = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use candle_nn::VarMap;
@@ -10,7 +11,7 @@ use scribseg_crf_kernels::{LossForm, PairwiseKernel, crf_loss};
 use scribseg_unet::{Sgd, partial_cross_entropy, soft_dice, softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{Sampler, SliceId, Supervision, derived_seed};
+use crate::batches::{Batch, Sampler, SliceId, Supervision, derived_seed};
 use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::events::event_file;
@@ -73,6 +74,18 @@ struct Checkpoint {
     sums: [f64; 3],
     curves: Curves,
     config_hash: String,
+}
+
+/// What a training step costs.
+pub(crate) struct StepCost {
+    /// The fastest step, the CRF's kernels being there.
+    pub(crate) seconds: f64,
+    /// Steps that were measured.
+    pub(crate) steps: usize,
+    /// To build one slice's kernel of the dense CRF; 0 in stages without.
+    pub(crate) kernel_seconds: f64,
+    /// Of one slice's kernel.
+    pub(crate) kernel_bytes: usize,
 }
 
 /// What all stages of a run share.
@@ -145,15 +158,7 @@ impl Trainer<'_> {
         let network = self.methods.network.load(stage.outputs, &weights, self.device)?;
         let sampler =
             Sampler::new(stage.supervision, self.config.train.batch, self.config.train.tumour_fraction)?;
-        let with_crf = stage.crf_channels.is_some();
-        let source = Source {
-            scans: self.scans,
-            supervision: stage.supervision,
-            sampler: &sampler,
-            seed: self.config.seed,
-            purpose: if with_crf { "batch-crf" } else { "batch" },
-            with_brain: with_crf && self.config.crf.roi == "brain",
-        };
+        let source = self.source(stage, &sampler);
         let detail = if from > 0 { format!("resumed at iteration {from}") } else { String::new() };
         self.progress.stage(stage.name, &detail);
         self.progress.begin(stage.name, iterations as u64);
@@ -169,8 +174,8 @@ impl Trainer<'_> {
                 let point = done % point_every == 0 || done == iterations;
                 let stopped = self.progress.stopped();
                 let save = (stopped || done % self.config.train.checkpoint_every == 0) && done < iterations;
-                let (pass, loss) =
-                    self.loss(stage, &*network, &mut feed, &mut kernels, iteration, &mut losses)?;
+                let (slices, batch) = feed.next(iteration)?;
+                let (pass, loss) = self.loss(stage, &*network, &slices, &batch, &mut kernels, &mut losses)?;
                 // On the CPU at each iteration; elsewhere that would mean waiting for the device.
                 if self.device.is_cpu() || point || save || losses.many() {
                     losses.read(|loss, back| Error::Diverged {
@@ -205,22 +210,78 @@ impl Trainer<'_> {
         })?;
         self.progress.end();
         self.finish(stage, &target, &weights, &curves)?;
+        self.progress.detail(&format!("{} written", self.run.path(&target).display()));
         let _ = std::fs::remove_file(self.run.path(&checkpoint));
         Ok(weights)
     }
 
-    /// The pass over the next batch and its loss, whose parts are left in `losses`.
+    /// What a training step of `stage` takes on this machine: a few steps on one batch from new weights; nothing is written.
+    pub(crate) fn measure(&self, stage: &Stage<'_>, patience: Duration) -> Result<StepCost> {
+        rayon::scope(|_| {
+            let weights = self.methods.network.init(stage.outputs, self.config.seed, self.device)?;
+            let network = self.methods.network.load(stage.outputs, &weights, self.device)?;
+            let sampler =
+                Sampler::new(stage.supervision, self.config.train.batch, self.config.train.tumour_fraction)?;
+            let source = self.source(stage, &sampler);
+            let slices = source.slices(0);
+            let batch = source.gather(&slices)?.onto(self.device)?;
+            let mut optimizer = Sgd::new(&weights, self.config.train.momentum, 0.0)
+                .map_err(|e| Error::Network(e.to_string()))?;
+            let mut kernels = Kernels::new(self, stage.crf_channels);
+            let begun = Instant::now();
+            let built = kernels.batch(&slices)?.map_or(Vec::new(), |(kernels, _)| kernels);
+            let count = built.len().max(1);
+            let kernel_seconds = begun.elapsed().as_secs_f64() / count as f64;
+            let kernel_bytes = built.iter().map(|kernel| kernel.bytes()).sum::<usize>() / count;
+            drop(built);
+            let (mut losses, mut steps) = (Losses::default(), Vec::new());
+            let begun = Instant::now();
+            while steps.len() < 2 || (steps.len() < 6 && begun.elapsed() < patience) {
+                let started = Instant::now();
+                let (pass, loss) = self.loss(stage, &*network, &slices, &batch, &mut kernels, &mut losses)?;
+                // Looking at the losses waits for a device that is still at it.
+                losses.read(|loss, _| Error::Network(format!("the loss of a trial step is {loss}")))?;
+                optimizer.step(&pass.gradients(&loss)?, 1e-6).map_err(|e| Error::Network(e.to_string()))?;
+                steps.push(started.elapsed().as_secs_f64());
+                if steps.len() == 1 && begun.elapsed() > patience {
+                    break;
+                }
+            }
+            // The first also asks the system for memory; those after it do not.
+            let measured = steps.get(1..).filter(|rest| !rest.is_empty()).unwrap_or(&steps);
+            Ok(StepCost {
+                seconds: measured.iter().copied().fold(f64::INFINITY, f64::min),
+                steps: measured.len(),
+                kernel_seconds,
+                kernel_bytes,
+            })
+        })
+    }
+
+    /// Where a stage's batches come from.
+    fn source<'s>(&'s self, stage: &'s Stage<'_>, sampler: &'s Sampler) -> Source<'s> {
+        let with_crf = stage.crf_channels.is_some();
+        Source {
+            scans: self.scans,
+            supervision: stage.supervision,
+            sampler,
+            seed: self.config.seed,
+            purpose: if with_crf { "batch-crf" } else { "batch" },
+            with_brain: with_crf && self.config.crf.roi == "brain",
+        }
+    }
+
+    /// The pass over a batch and its loss, whose parts are left in `losses`.
     fn loss(
         &self,
         stage: &Stage<'_>,
         network: &dyn Segmenter,
-        feed: &mut Feed<'_>,
+        slices: &[SliceId],
+        batch: &Batch,
         kernels: &mut Kernels<'_, '_>,
-        iteration: usize,
         losses: &mut Losses,
     ) -> Result<(Box<dyn Pass>, Tensor)> {
         let fault = |e: scribseg_unet::Error| Error::Network(e.to_string());
-        let (slices, batch) = feed.next(iteration)?;
         let pass = network.pass(&batch.images)?;
         let logits = pass.logits();
         let supervised =
@@ -232,7 +293,7 @@ impl Trainer<'_> {
             overlap = Some(dice.clone());
             loss = (loss + dice)?;
         }
-        if let Some((kernels, weight)) = kernels.batch(&slices)? {
+        if let Some((kernels, weight)) = kernels.batch(slices)? {
             let y = softmax(logits).map_err(fault)?;
             let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
             let crf = (crf * weight)?;

@@ -10,6 +10,7 @@ use scribseg_pipeline::{Progress, Scan};
 use serde::Serialize;
 
 use crate::arguments::{Check, PresetName};
+use crate::given;
 use crate::outcome::{Outcome, print, print_json};
 
 #[derive(Serialize)]
@@ -35,6 +36,8 @@ struct Why<'a> {
 pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome> {
     let config = arguments.settings.config(PresetName::Paper)?;
     let values = config.input.scribble_values.mapping()?;
+    given::scribbles(arguments.scribbles.as_deref())?;
+    given::presence(arguments.presence.as_deref())?;
     let cohort = Cohort::open_as(&arguments.cohort, &scribseg_pipeline::declared(&config)?)?;
     progress.stage("check", &format!("{} cases", cohort.cases.len()));
     let [layout, scheme, channels] = &cohort.why;

@@ -9,7 +9,7 @@ use scribseg_pipeline::verbs::{self, Evaluated};
 
 use crate::arguments::{Empty, Evaluate, PresetName};
 use crate::outcome::{Outcome, print};
-use crate::tables;
+use crate::{given, tables};
 
 pub(crate) fn run(arguments: &Evaluate, progress: &dyn Progress) -> Result<Outcome> {
     let config = arguments.settings.config(PresetName::Paper)?;
@@ -18,6 +18,11 @@ pub(crate) fn run(arguments: &Evaluate, progress: &dyn Progress) -> Result<Outco
         Empty::Skip => EmptyPolicy::Skip,
     });
     let Evaluate { reference, prediction, compare, .. } = arguments;
+    given::folder("--reference", reference, "references: a cohort, or `<case>_seg.nii.gz` files")?;
+    given::folder("--prediction", prediction, "`<case>_seg.nii.gz` files, as `predict` writes them")?;
+    if let Some(folder) = compare {
+        given::folder("--compare", folder, "`<case>_seg.nii.gz` files of the same scans")?;
+    }
     let Evaluated { evaluation, comparison_csv } =
         verbs::evaluate(reference, prediction, compare.as_deref(), policy, &config, progress)?;
     let json = serde_json::to_string_pretty(&evaluation)? + "\n";

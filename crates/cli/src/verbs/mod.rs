@@ -1,9 +1,11 @@
 //! What each verb does.
 
 pub(crate) mod check;
+pub(crate) mod config;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod report;
+pub(crate) mod shell;
 pub(crate) mod steps;
 pub(crate) mod train;
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::written;
 use crate::arguments::{Cluster, Phantom, PresetName, Propagate, Scribble, Size};
 use crate::outcome::{Outcome, Usage, print, print_json};
-use crate::tables;
+use crate::{given, tables};
 
 pub(crate) fn phantom(arguments: &Phantom, progress: &dyn Progress) -> Result<Outcome> {
     let Phantom { out, cases, seed, size, json } = arguments;
@@ -33,6 +33,7 @@ pub(crate) fn scribble(arguments: &Scribble, progress: &dyn Progress) -> Result<
 pub(crate) fn propagate(arguments: &Propagate, progress: &dyn Progress) -> Result<Outcome> {
     let Propagate { cohort, scribbles, out, json, settings } = arguments;
     let config = settings.config(PresetName::Paper)?;
+    given::scribbles(Some(scribbles))?;
     written(&verbs::propagate_cohort(cohort, scribbles, out, &config, progress)?, *json)
 }
 
@@ -46,6 +47,10 @@ pub(crate) fn cluster(arguments: &Cluster, progress: &dyn Progress) -> Result<Ou
     }
     let masks =
         if masks.as_os_str() == "reference" { Masks::Reference } else { Masks::Folder(masks.clone()) };
+    if let Masks::Folder(folder) = &masks {
+        given::folder("--masks", folder, "`<case>_wt.nii.gz` files")?;
+    }
+    given::presence(presence.as_deref())?;
     let done = verbs::cluster_cohort(cohort, &masks, presence.as_deref(), out, &config, progress)?;
     match (&done.metrics, evaluate) {
         (None, true) => {

@@ -2,19 +2,34 @@
 
 use anyhow::Result;
 use candle_core::Device;
-use scribseg_pipeline::{Config, FitOptions, Progress, ReproduceOptions};
+use scribseg_pipeline::{Config, FitOptions, Origin, Progress, ReproduceOptions};
 
 use super::{report, written};
 use crate::arguments::{Fit, Predict, Reproduce};
 use crate::outcome::{Outcome, Usage, print, print_json};
-use crate::{page, settings, tables};
+use crate::{given, page, plan, settings, tables};
 
 pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Result<Outcome> {
-    let mut config = arguments.settings.config(arguments.preset)?;
+    let resolved = arguments.settings.resolve(arguments.preset)?;
+    for (key, value, origin) in resolved.values().into_iter().filter(|(.., o)| *o != Origin::Default) {
+        progress.detail(&format!("{} = {value} ({origin})", key.name));
+    }
+    let mut config = resolved.config;
     settings::set_precision(&mut config, arguments.precision, &device)?;
     settings::set_folds(&mut config, arguments.folds)?;
-    let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
+    let Fit { cohort, out, scribbles, presence, json, dry_run, .. } = arguments;
+    given::scribbles(scribbles.as_deref())?;
+    given::presence(presence.as_deref())?;
     let options = FitOptions { cohort, out, scribbles, presence, config, device };
+    if dry_run {
+        let plan = scribseg_pipeline::plan(&options, progress)?;
+        if json {
+            print_json(&plan)?
+        } else {
+            print(&plan::text(&plan))?
+        }
+        return Ok(Outcome::Done);
+    }
     let summary = scribseg_pipeline::fit(&options, progress)?;
     let page = report::write(&summary.run)?;
     for number in 1..=summary.folds.len() {
