@@ -1,4 +1,4 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench | cuda`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench | mixed | cuda`.
 
 mod architecture;
 mod bench;
@@ -6,6 +6,7 @@ mod ci;
 mod cuda;
 mod licences;
 mod metadata;
+mod mixed;
 mod peers;
 mod record;
 mod reproduce;
@@ -41,6 +42,8 @@ enum Task {
     },
     /// Measures our speed beside our peers'
     Bench(bench::Arguments),
+    /// Fits scans that bring masks, scribbles or presence labels beside the ones with scribbles alone
+    Mixed(mixed::Arguments),
     /// Checks and measures on a CUDA device
     Cuda {
         /// Also measures peers
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Task::Ci { package: None } => ci::workspace(),
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Mixed(arguments) => mixed::run(&arguments),
         Task::Cuda { peers } => cuda::run(peers),
     };
     done.unwrap_or_else(|error| {

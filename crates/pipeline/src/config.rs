@@ -117,6 +117,22 @@ section! {
         channels: Vec<String> = Vec::new(),
         /// The values of scribble files.
         scribble_values: ScribbleValues = ScribbleValues::default(),
+        /// Whether each scan trains on what there is of it: a mask, scribbles, presence alone (`fit --mixed`).
+        mixed: bool = false,
+        /// The cases that do not train, instead of a random choice by `train_fraction`; each needs a reference.
+        held_out: Vec<String> = Vec::new(),
+        /// The values of masks to train on (`fit --masks`) beside those of the label scheme.
+        mask_values: MaskValues = MaskValues::default(),
+    }
+}
+
+section! {
+    /// What the values of masks mean beside the label scheme's, which they go before.
+    MaskValues {
+        /// Not labelled: such voxels do not train.
+        unknown: Vec<i64> = Vec::new(),
+        /// Tumour of a sub-structure that the mask does not tell.
+        tumour: Vec<i64> = Vec::new(),
     }
 }
 
@@ -404,6 +420,17 @@ impl Config {
             named("input.channels", Channels::declared(channels).map(drop), "")?;
         }
         self.input.scribble_values.mapping()?;
+        let MaskValues { unknown, tumour } = &self.input.mask_values;
+        if let Some(value) = unknown.iter().find(|value| tumour.contains(value)) {
+            return Err(Error::Config(format!(
+                "key `input.mask_values.tumour`: expected values that do not mean unknown, found {value}"
+            )));
+        }
+        if self.input.folds > 0 && (self.input.mixed || !self.input.held_out.is_empty()) {
+            return Err(Error::Config(
+                "key `input.folds`: expected 0 beside `input.mixed` or `input.held_out`, which make one split".into(),
+            ));
+        }
         range("phantom.cases", self.phantom.cases as f64, 2.0, 1e5)?;
         one_of("phantom.size", &self.phantom.size, &["full", "half"])?;
         range("scribble.width_mm", self.scribble.width_mm, 0.1, 50.0)?;

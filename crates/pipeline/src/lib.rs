@@ -5,14 +5,13 @@
 //! the traits of [`methods`].
 //!
 //! ```no_run
-//! use scribseg_pipeline::{Config, FitOptions, Preset, Silent, fit};
+//! use scribseg_pipeline::{Config, FitOptions, Labels, Preset, Silent, fit};
 //!
 //! let config = Config::preset(Preset::Phantom)?;
 //! let options = FitOptions {
 //!     cohort: "scans".into(),
 //!     out: "runs/first".into(),
-//!     scribbles: Some("scribbles".into()),
-//!     presence: None,
+//!     labels: Labels { scribbles: Some("scribbles".into()), ..Labels::default() },
 //!     config,
 //!     device: candle_core::Device::Cpu,
 //! };
@@ -30,12 +29,15 @@ mod config;
 mod error;
 mod evaluation;
 mod events;
+pub mod evidence;
 mod experiments;
 mod feed;
 mod fit;
 mod inputs;
+mod kinds;
 mod losses;
 pub mod methods;
+mod mixed;
 mod model;
 mod prepared;
 mod progress;
@@ -55,10 +57,11 @@ pub const MODALITIES: [&str; 4] = ["t1", "t1ce", "t2", "flair"];
 
 pub use cohorts::declared;
 pub use config::{
-    Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble,
-    ScribbleValues, Train,
+    Cluster, Config, Crf, Evaluate, GraphCut, Input, MaskValues, Network, PhantomCohort, Phase, Preset,
+    Scribble, ScribbleValues, Train,
 };
 pub use error::{Error, Result};
+pub use evidence::{Labels, Masks, Sources, Used};
 pub use experiments::{
     FigureCase, ROWS, RegionFigures, ReproduceOptions, Reproduced, Row, RowId, Table1, parse_rows, reproduce,
 };

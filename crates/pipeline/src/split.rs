@@ -45,7 +45,7 @@ impl Split {
     }
 
     /// `test` held out, all others in training.
-    fn holding_out<'a>(mut test: Vec<String>, cases: impl Iterator<Item = &'a String>) -> Self {
+    pub(crate) fn holding_out<'a>(mut test: Vec<String>, cases: impl Iterator<Item = &'a String>) -> Self {
         let mut train: Vec<String> = cases.filter(|id| !test.contains(id)).cloned().collect();
         test.sort();
         train.sort();

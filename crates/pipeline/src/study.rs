@@ -9,9 +9,10 @@ use ndarray::{Array3, Zip};
 use rayon::prelude::*;
 use scribseg_io::{Cohort, LabelScheme, LabelVolume, Presence, PresenceTable, ScribbleMapping, companion};
 
-use crate::batches::{Supervision, derived_seed};
+use crate::batches::{Kind, Supervision, derived_seed};
 use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
+use crate::evidence::{Evidence, Labels, Masks, Sources, Used};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
 use crate::prepared;
@@ -54,6 +55,19 @@ impl Part {
 pub(crate) enum Scribbles {
     Simulated,
     Folder(PathBuf),
+    /// Whatever there is of each scan, masks and presence too.
+    Mixed(Labels),
+}
+
+impl Scribbles {
+    /// The user's own.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Simulated => None,
+            Self::Mixed(labels) => labels.scribbles.as_deref(),
+        }
+    }
 }
 
 /// One fold of a cross-validation: it is fitted in the folder `fold-<number>` of the run directory.
@@ -85,6 +99,10 @@ pub(crate) struct Study<'a> {
     pub(crate) presence: Vec<Presence>,
     /// The user's scribbles on the training scans' crops; without them they are simulated.
     given: Option<Arc<Vec<Array3<u8>>>>,
+    /// Of a mixed fit, what there is of the training scans.
+    evidence: Option<Arc<Vec<Evidence>>>,
+    /// Of a mixed fit, what trains of each.
+    pub(crate) used: Vec<Used>,
 }
 
 impl<'a> Study<'a> {
@@ -102,10 +120,7 @@ impl<'a> Study<'a> {
         device: &'a Device,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
-        let folder = match scribbles {
-            Scribbles::Folder(folder) => Some(folder.as_path()),
-            Scribbles::Simulated => None,
-        };
+        let folder = scribbles.folder();
         scribseg_crf_kernels::CpuPath::detect().map_err(|e| Error::Config(e.to_string()))?;
         for folder in &cohort.strange {
             progress.log(&format!(
@@ -113,7 +128,16 @@ impl<'a> Study<'a> {
                 folder.display()
             ));
         }
-        let inputs = Inputs::of(cohort, folder, presence)?;
+        let mut inputs = Inputs::of(cohort, folder, presence)?;
+        let sources = match scribbles {
+            Scribbles::Mixed(labels) => {
+                if let Some(Masks::Folder(masks)) = &labels.masks {
+                    inputs = inputs.with_masks(cohort, Some(masks))?;
+                }
+                Some(Sources::open(cohort, labels, config)?)
+            }
+            _ => None,
+        };
         let whole_run = out;
         RunDir::examine(whole_run, config, &inputs)?;
         let fold_folder = fold.map(|fold| Fold::folder(out, fold.number));
@@ -122,7 +146,10 @@ impl<'a> Study<'a> {
         let cases: Vec<_> = cohort.cases.iter().map(|c| (c.id.clone(), c.reference.is_some())).collect();
         let split = match fold.and_then(|fold| fold.whole.folds.get(fold.number - 1)) {
             Some(split) => split.clone(),
-            None => Split::draw(&cases, config.input.train_fraction, config.seed),
+            None if config.input.held_out.is_empty() => {
+                Split::draw(&cases, config.input.train_fraction, config.seed)
+            }
+            None => held_out(cohort, &config.input.held_out)?,
         };
         progress.stage(
             "prepare",
@@ -188,9 +215,28 @@ impl<'a> Study<'a> {
         if fold.is_some() {
             presence_of(cohort, presence, trained, &crate::progress::Silent)?;
         }
-        let presence = presence_of(cohort, presence, &train, progress)?;
-        let given = match folder {
-            Some(folder) => {
+        let (evidence, used) = match &sources {
+            Some(sources) => {
+                let (evidence, used) = sources.gather(cohort, train.par_iter().map(|scan| &**scan))?;
+                used.iter().for_each(|used| progress.log(&format!("{}: {}", used.id, used.in_words())));
+                (Some(evidence), used)
+            }
+            None => (None, Vec::new()),
+        };
+        let presence = match &evidence {
+            Some(evidence) => evidence.iter().map(|e| e.presence).collect(),
+            None => presence_of(cohort, presence, &train, progress)?,
+        };
+        let given = match (folder, &evidence) {
+            (_, Some(evidence)) => {
+                // A mask says more than the scribbles beside it.
+                let drawn = |(e, scan): (&Evidence, &Arc<Scan>)| match (&e.scribble, &e.mask) {
+                    (Some(scribble), None) => scribble.clone(),
+                    _ => Array3::zeros(scan.brain.dim()),
+                };
+                Some(evidence.iter().zip(&train).map(drawn).collect())
+            }
+            (Some(folder), None) => {
                 let values = config.input.scribble_values.mapping()?;
                 // Of held-out scans those that are there are looked at too: a fault does not depend on the split.
                 let there = |s: &&Arc<Scan>| fold.is_some() || companion(folder, &s.id, "scribble").is_file();
@@ -199,7 +245,7 @@ impl<'a> Study<'a> {
                     .try_for_each(|s| scribble_of(folder, s, &values).map(|_| ()))?;
                 Some(train.par_iter().map(|s| scribble_of(folder, s, &values)).collect::<Result<Vec<_>>>()?)
             }
-            None => {
+            (None, None) => {
                 progress.log("no --scribbles: scribbles are simulated from the reference segmentations");
                 trained.iter().try_for_each(|scan| has_tumour(scan))?;
                 None
@@ -210,6 +256,9 @@ impl<'a> Study<'a> {
         }
         let run = RunDir::open(out, config, &inputs)?;
         run.write_json("split.json", &split)?;
+        if evidence.is_some() {
+            run.write_json("supervision.json", &used)?;
+        }
         // A run that has its last model needs them no more. One after another: each takes its size in memory once more.
         let needed = !run.has("models/sub.safetensors");
         let mut keep = anew.iter().take_while(|_| needed);
@@ -230,6 +279,8 @@ impl<'a> Study<'a> {
             test,
             presence,
             given: given.map(Arc::new),
+            evidence: evidence.map(Arc::new),
+            used,
         })
     }
 
@@ -245,8 +296,19 @@ impl<'a> Study<'a> {
             test: self.test.clone(),
             presence: self.presence.clone(),
             given: self.given.clone(),
+            evidence: self.evidence.clone(),
+            used: self.used.clone(),
             ..*self
         }
+    }
+
+    /// Of a mixed fit, what there is of each training scan.
+    pub(crate) fn evidence(&self) -> Option<&[Evidence]> {
+        self.evidence.as_ref().map(|evidence| evidence.as_slice())
+    }
+
+    fn evidence_of(&self, scan: usize) -> Option<&Evidence> {
+        self.evidence()?.get(scan)
     }
 
     /// The run is done: what only a further start would need goes.
@@ -308,7 +370,12 @@ impl<'a> Study<'a> {
 
     /// G: the graph cut of every training scan.
     pub(crate) fn weak_masks(&self, scribbles: &[Array3<u8>]) -> Result<Vec<Array3<u8>>> {
-        self.volumes("graphcut", "graph cut", |i, scan| self.methods.seeds.expand(scan, scribbles[i].view()))
+        self.volumes("graphcut", "graph cut", |i, scan| match self.evidence_of(i) {
+            Some(e) if e.tumour_kind() != Kind::Scribbles => {
+                Ok(e.tumour_of_mask(&scan.brain).unwrap_or_else(|| Array3::zeros(scan.brain.dim())))
+            }
+            _ => self.methods.seeds.expand(scan, scribbles[i].view()),
+        })
     }
 
     /// The whole-tumour masks that a network gives on the training scans. Where it finds nothing, what scribbles and
@@ -320,6 +387,9 @@ impl<'a> Study<'a> {
         weak: &[Array3<u8>],
     ) -> Result<Vec<Array3<bool>>> {
         let masks = self.volumes("wt", "whole tumours of the training scans", |i, scan| {
+            if self.evidence_of(i).is_some_and(|e| e.tumour_kind() == Kind::Mask) {
+                return Ok(weak[i].mapv(|v| u8::from(v == 1)));
+            }
             let network = self.methods.network.load(2, weights, self.device)?;
             let mask = segment::classes(&*network, scan, self.device)?;
             if mask.iter().any(|&v| v != 0) {
@@ -334,6 +404,14 @@ impl<'a> Study<'a> {
     /// Sub-structures inside the whole tumours of the training scans.
     pub(crate) fn substructures(&self, tumours: &[Array3<bool>]) -> Result<Vec<Array3<u8>>> {
         self.volumes("kmeans", "k-means", |i, scan| {
+            if let Some(e) = self.evidence_of(i) {
+                if let Some(mask) = e.substructure_mask() {
+                    return Ok(mask.mapv(|v| if v <= 3 { v } else { 0 }));
+                }
+                if !e.tells_presence() || !tumours[i].iter().any(|&v| v) {
+                    return Ok(Array3::zeros(scan.brain.dim()));
+                }
+            }
             let seed = derived_seed(self.config.seed, "cluster", i as u64);
             self.methods.substructures.label(scan, tumours[i].view(), self.presence[i], seed)
         })
@@ -370,7 +448,11 @@ impl<'a> Study<'a> {
             supervision,
             phase,
             iterations: part.iterations(phase),
-            dice: if part == Part::Full { self.config.train.full_dice } else { 0.0 },
+            dice: if part == Part::Full || supervision.kinds.contains(&Kind::Mask) {
+                self.config.train.full_dice
+            } else {
+                0.0
+            },
             crf_channels: (part == Part::Crf).then_some(channels),
         })
     }
@@ -382,7 +464,7 @@ impl<'a> Study<'a> {
             Some(weak) => weak.iter().map(|g| labels::tumour_classes(g.view())).collect(),
             None => scribbles.iter().map(labels::nothing).collect(),
         };
-        Supervision { strong, weak }
+        Supervision { strong, weak, kinds: Vec::new() }
     }
 
     /// Phase 2's S' and G' from sub-structure masks.
@@ -400,8 +482,26 @@ impl<'a> Study<'a> {
         let weak = (masks.iter().zip(weak).zip(&strong))
             .map(|((m, g), s)| labels::substructure_masks(m, g, s))
             .collect();
-        Ok(Supervision { strong, weak })
+        Ok(Supervision { strong, weak, kinds: Vec::new() })
     }
+}
+
+/// The split that holds out these cases.
+fn held_out(cohort: &Cohort, ids: &[String]) -> Result<Split> {
+    let lacks = |id: &&String| !cohort.cases.iter().any(|c| &&c.id == id && c.reference.is_some());
+    if let Some(id) = ids.iter().find(lacks) {
+        return Err(Error::Config(format!(
+            "key `input.held_out`: expected cases with a reference to measure them by, found `{id}`, which {} has not",
+            cohort.root.display()
+        )));
+    }
+    let split = Split::holding_out(ids.to_vec(), cohort.cases.iter().map(|c| &c.id));
+    if split.train.is_empty() {
+        return Err(Error::Config(
+            "key `input.held_out`: expected a case that is left to train on, found none".into(),
+        ));
+    }
+    Ok(split)
 }
 
 /// A user's scribble on a scan's crop: 0 unknown, 1 tumour, 2 healthy, some of each inside the brain.

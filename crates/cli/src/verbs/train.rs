@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Device;
-use scribseg_pipeline::{Config, FitOptions, Progress, ReproduceOptions};
+use scribseg_pipeline::{Config, FitOptions, Labels, Masks, Progress, ReproduceOptions};
 
 use super::{report, written};
 use crate::arguments::{Fit, Predict, Reproduce};
@@ -13,8 +13,10 @@ pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Re
     let mut config = arguments.settings.config(arguments.preset)?;
     settings::set_precision(&mut config, arguments.precision, &device)?;
     settings::set_folds(&mut config, arguments.folds)?;
-    let Fit { cohort, out, scribbles, presence, json, .. } = arguments;
-    let options = FitOptions { cohort, out, scribbles, presence, config, device };
+    settings::set_mixed(&mut config, &arguments.mixed)?;
+    let Fit { cohort, out, scribbles, presence, mixed, json, .. } = arguments;
+    let labels = Labels { scribbles, masks: mixed.masks.as_deref().map(Masks::from), presence };
+    let options = FitOptions { cohort, out, labels, config, device };
     let summary = scribseg_pipeline::fit(&options, progress)?;
     let page = report::write(&summary.run)?;
     for number in 1..=summary.folds.len() {
