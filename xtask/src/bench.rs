@@ -3,7 +3,7 @@
 //! A bench is a plain program (`harness = false`) that prints one JSON line a case; see [`Case`].
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -84,28 +84,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         if arguments.quick {
             command.env("SCRIBSEG_BENCH_QUICK", "1");
         }
-        let mut child = command.stdout(Stdio::piped()).spawn().context("cargo bench could not be started")?;
-        if let Some(lines) = child.stdout.take() {
-            for line in BufReader::new(lines).lines() {
-                let line = line?;
-                match serde_json::from_str::<Case>(&line) {
-                    Ok(case) => {
-                        match arguments.json {
-                            true => writeln!(out, "{line}")?,
-                            false => writeln!(out, "{}", row(&case))?,
-                        }
-                        cases.push(case);
-                    }
-                    // Talk, or a case that lacks something: seen, but never taken for data.
-                    Err(_) => eprintln!("{line}"),
-                }
-                out.flush()?;
+        let mut show = |case: &Case, line: &str| -> Result<()> {
+            match arguments.json {
+                true => writeln!(out, "{line}")?,
+                false => writeln!(out, "{}", row(case))?,
             }
-        }
-        let status = child.wait()?;
-        if !status.success() {
-            bail!("bench {} of {} failed: {status}", bench.name, bench.package);
-        }
+            Ok(out.flush()?)
+        };
+        cases.extend(
+            self::cases(&mut command, &mut show)
+                .with_context(|| format!("bench {} of {}", bench.name, bench.package))?,
+        );
         if arguments.record {
             // After each bench: one that fails later loses nothing.
             let path = metadata::workspace()?.workspace_root.join(record::FILE);
@@ -117,11 +106,31 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The benches of the CRF's kernels, on a CUDA device and on the CPU, and with a toolkit to build them that of the networks on a device.
-pub(crate) fn on_cuda(peers: bool, networks: bool) -> Result<ExitCode> {
-    let names =
-        if networks { vec!["crf-kernels".into(), "device".into()] } else { vec!["crf-kernels".into()] };
-    run(&Arguments { names, peers, cuda: true, json: false, record: false, quick: false })
+/// Runs a bench; `show` gets every case and its line as soon as it is measured.
+pub(crate) fn cases(
+    command: &mut Command,
+    show: &mut dyn FnMut(&Case, &str) -> Result<()>,
+) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    let mut child = command.stdout(Stdio::piped()).spawn().context("the bench could not be started")?;
+    if let Some(lines) = child.stdout.take() {
+        for line in BufReader::new(lines).lines() {
+            let line = line?;
+            match serde_json::from_str::<Case>(&line) {
+                Ok(case) => {
+                    show(&case, &line)?;
+                    cases.push(case);
+                }
+                // Talk, or a case that lacks something: seen, but never taken for data.
+                Err(_) => eprintln!("{line}"),
+            }
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("it failed: {status}");
+    }
+    Ok(cases)
 }
 
 fn discover() -> Result<Vec<Bench>> {
@@ -157,7 +166,7 @@ fn heading() -> String {
     )
 }
 
-fn row(case: &Case) -> String {
+pub(crate) fn row(case: &Case) -> String {
     let number =
         |value: Option<f64>, digits: usize| value.map_or("-".to_owned(), |v| format!("{v:.digits$}"));
     format!(

@@ -1,4 +1,4 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench | mixed | cuda`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | bench | cuda | onnx | mixed`.
 
 mod architecture;
 mod bench;
@@ -7,6 +7,7 @@ mod cuda;
 mod licences;
 mod metadata;
 mod mixed;
+mod onnx;
 mod peers;
 mod record;
 mod reproduce;
@@ -44,12 +45,10 @@ enum Task {
     Bench(bench::Arguments),
     /// Fits scans that bring masks, scribbles or presence labels beside the ones with scribbles alone
     Mixed(mixed::Arguments),
+    /// Holds exported networks against our own prediction, in onnxruntime
+    Onnx(onnx::Arguments),
     /// Checks and measures on a CUDA device
-    Cuda {
-        /// Also measures peers
-        #[arg(long)]
-        peers: bool,
-    },
+    Cuda(cuda::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,7 +59,8 @@ fn main() -> ExitCode {
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Mixed(arguments) => mixed::run(&arguments),
-        Task::Cuda { peers } => cuda::run(peers),
+        Task::Onnx(arguments) => onnx::run(&arguments),
+        Task::Cuda(arguments) => cuda::run(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -23,7 +23,7 @@ const SETTINGS: [&str; 7] = [
 const MASKS: usize = 2;
 const SCRIBBLES: usize = 3;
 const HELD_OUT: usize = 3;
-const REGIONS: [&str; 3] = ["wt", "tc", "et"];
+const REGIONS: [&str; 3] = ["WT", "TC", "ET"];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

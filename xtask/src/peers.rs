@@ -1,4 +1,4 @@
-//! The Python environments that peers are measured in: made below `target`, pinned, and made anew when a pin changes.
+//! The Python environments that peers are measured in and exported networks checked in: made below `target`, pinned, and made anew when a pin changes.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -19,7 +19,15 @@ struct Environment {
 const BUILD: &[&str] = &["setuptools==75.8.0", "wheel==0.45.1", "cython==3.0.12", "numpy==1.26.4"];
 
 /// The last one serves every crate that no other names. PyTorch stands apart: it is some gigabytes.
-const ENVIRONMENTS: [Environment; 2] = [
+const ENVIRONMENTS: [Environment; 3] = [
+    Environment {
+        name: "python-onnx",
+        crates: &[],
+        pins: &[
+            &["numpy==1.26.4"],
+            &["onnx==1.19.1", "onnxruntime==1.23.2", "nibabel==5.3.2", "safetensors==0.5.3"],
+        ],
+    },
     Environment {
         name: "peers-torch",
         crates: &["unet", "pipeline"],
@@ -35,8 +43,16 @@ const ENVIRONMENTS: [Environment; 2] = [
 /// The interpreter of the environment that serves a crate's benches; made if it is not there.
 pub(crate) fn python(crate_name: &str) -> Result<PathBuf> {
     let [special @ .., rest] = &ENVIRONMENTS;
-    let Environment { name, pins, .. } =
-        special.iter().find(|e| e.crates.contains(&crate_name)).unwrap_or(rest);
+    make(special.iter().find(|e| e.crates.contains(&crate_name)).unwrap_or(rest))
+}
+
+/// The interpreter of the environment of this name; made if it is not there.
+pub(crate) fn environment(name: &str) -> Result<PathBuf> {
+    make(ENVIRONMENTS.iter().find(|e| e.name == name).with_context(|| format!("no environment `{name}`"))?)
+}
+
+fn make(environment: &Environment) -> Result<PathBuf> {
+    let Environment { name, pins, .. } = environment;
     let folder = metadata::workspace()?.target_directory.join(name);
     let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     let (stamp, all) = (folder.join("pins.txt"), pins.concat().join("\n"));

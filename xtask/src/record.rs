@@ -89,6 +89,17 @@ pub(crate) fn machine() -> String {
     )
 }
 
+/// This machine by its CUDA device: name and driver, then as [`machine`].
+pub(crate) fn gpu_machine() -> String {
+    let query = ["--query-gpu=name,driver_version", "--format=csv,noheader"];
+    let output = std::process::Command::new("nvidia-smi").args(query).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let device = text.lines().next().and_then(|line| line.split_once(", "));
+    let device =
+        device.map_or("unnamed device".to_owned(), |(name, driver)| format!("{name}, driver {driver}"));
+    format!("{device}; {}", machine())
+}
+
 fn instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {

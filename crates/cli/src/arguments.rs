@@ -52,6 +52,8 @@ pub(crate) enum Verb {
     Evaluate(Evaluate),
     /// Lay a run out as one HTML file that opens offline
     Report(Report),
+    /// Write the networks of a run in a format that other programs run
+    Export(Export),
     /// Run Table 1 of the paper, all ten rows
     Reproduce(Reproduce),
 }
@@ -237,13 +239,14 @@ pub(crate) struct Fit {
 
 #[derive(Args)]
 pub(crate) struct Predict {
-    /// A run directory, or a folder with wt.safetensors and sub.safetensors
-    #[arg(long, value_name = "RUN")]
-    pub(crate) model: PathBuf,
+    /// A run directory, a folder with wt.safetensors and sub.safetensors, or one such file (the whole tumour, or the sub-structures alone); may
+    /// be repeated for one of each
+    #[arg(long, required = true, value_name = "MODEL")]
+    pub(crate) model: Vec<PathBuf>,
     /// Cohorts, or folders of one scan each
     #[arg(required = true, value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
-    /// Where `<case>_seg.nii.gz` goes, on the scan's own grid
+    /// Where `<case>_seg.nii.gz` (`<case>_wt.nii.gz` for the whole tumour alone) goes, on the scan's own grid
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// Smooths class probabilities by mean-field inference in the dense CRF of the training
@@ -294,6 +297,21 @@ pub(crate) struct Report {
     /// The run directory
     pub(crate) run: PathBuf,
     /// Prints where the report lies as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// A run directory, a folder with wt.safetensors and sub.safetensors, or one such file
+    pub(crate) model: PathBuf,
+    /// As ONNX: wt.onnx, sub.onnx, and scan.onnx from a whole scan to its labels, each with a .json that says what goes in and comes out
+    #[arg(long, required = true)]
+    pub(crate) onnx: bool,
+    /// The folder to write
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Prints what was written as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

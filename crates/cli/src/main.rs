@@ -54,6 +54,7 @@ fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Verb::Predict(a) => verbs::train::predict(&a, &device, &progress),
         Verb::Evaluate(a) => verbs::evaluate::run(&a, &progress),
         Verb::Report(a) => verbs::report::run(&a),
+        Verb::Export(a) => verbs::export::run(&a, &progress),
         Verb::Reproduce(a) => verbs::train::reproduce(a, device, &progress),
     }
 }

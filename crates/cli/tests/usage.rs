@@ -5,7 +5,7 @@ mod common;
 
 use common::scribseg;
 
-const VERBS: [&str; 10] = [
+const VERBS: [&str; 11] = [
     "phantom",
     "check",
     "scribble",
@@ -15,6 +15,7 @@ const VERBS: [&str; 10] = [
     "predict",
     "evaluate",
     "report",
+    "export",
     "reproduce",
 ];
 

@@ -120,7 +120,7 @@ fn main() -> Result<(), Failure> {
     let out = folder.path().join("out");
     let mut whole = || {
         verbs::predict(
-            &models,
+            std::slice::from_ref(&models),
             std::slice::from_ref(&scans),
             &out,
             false,

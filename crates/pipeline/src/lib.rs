@@ -39,6 +39,8 @@ mod losses;
 pub mod methods;
 mod mixed;
 mod model;
+mod models;
+pub mod onnx;
 mod prepared;
 mod progress;
 mod rows;
@@ -67,7 +69,7 @@ pub use experiments::{
 };
 pub use fit::{FitOptions, FitSummary, fit, fit_with};
 pub use inputs::Inputs;
-pub use model::{Card, load as load_model, save as save_model};
+pub use model::{Card, Grids, load as load_model, save as save_model};
 pub use progress::{Progress, Silent};
 pub use run::RunDir;
 pub use scan::Scan;

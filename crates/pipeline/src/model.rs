@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::models::turned_degrees_of;
+use crate::scan::Scan;
 
 /// What a model file says of itself; held as JSON under one metadata key, so that its bytes do not depend on the
 /// order in which a map is walked.
@@ -27,6 +29,9 @@ pub struct Card {
     pub crop_mm: f64,
     /// Voxel edges of the scans it was trained on in mm, `[z, y, x]`.
     pub spacing_mm: [f64; 3],
+    /// What else their grids had in common; absent from files of early versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grids: Option<Grids>,
     /// Label scheme of the cohort it was trained on.
     pub label_scheme: String,
     /// The stage that made it.
@@ -37,24 +42,70 @@ pub struct Card {
     pub config: Config,
 }
 
+/// What the grids of the training scans had in common.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Grids {
+    /// The thinnest and the thickest slices in mm.
+    pub thickness_mm: [f64; 2],
+    /// How far the axes of any were turned from the patient's, in degrees.
+    pub turned_degrees: f64,
+    /// Whether any was [filled to the rim](crate::Scan::is_filled_to_the_rim).
+    pub filled: bool,
+}
+
+/// Outputs of Unet-WT.
+pub(crate) const TUMOUR_CLASSES: [&str; 2] = ["healthy", "tumour"];
+
+/// Outputs of Unet-sub.
+pub(crate) const SUB_CLASSES: [&str; 4] = ["background", "NCR/NET", "ED", "ET"];
+
+/// Version of [`Card`].
+const FORMAT: u32 = 1;
+
 impl Card {
     /// The card of a network with 2 (phase 1) or 4 (phase 2) outputs, for scans with voxels of `spacing_mm`.
     pub fn new(stage: &str, outputs: usize, spacing_mm: [f64; 3], config: &Config) -> Self {
-        let classes: &[&str] =
-            if outputs == 2 { &["healthy", "tumour"] } else { &["background", "NCR/NET", "ED", "ET"] };
+        let classes = if outputs == 2 { &TUMOUR_CLASSES[..] } else { &SUB_CLASSES };
         Self {
-            format: 1,
+            format: FORMAT,
             classes: classes.iter().map(|&c| c.to_owned()).collect(),
             channels: crate::MODALITIES.iter().map(|&c| c.to_owned()).collect(),
             normalisation: "z-score per scan and modality over voxels non-zero in any modality; background 0"
                 .into(),
             crop_mm: config.input.crop_mm,
             spacing_mm,
+            grids: None,
             label_scheme: config.input.label_scheme.clone(),
             stage: stage.to_owned(),
             config_hash: config.hash(),
             config: config.clone(),
         }
+    }
+
+    /// What is known of the training scans' grids: of a file that does not say, what the first one's voxels say.
+    pub(crate) fn grids(&self) -> Grids {
+        let [thickness, ..] = self.spacing_mm;
+        let upright = Grids { thickness_mm: [thickness; 2], turned_degrees: 0.0, filled: false };
+        self.grids.unwrap_or(upright)
+    }
+}
+
+impl Grids {
+    /// Those of `scans`; `None` without any.
+    pub(crate) fn of<'a>(scans: impl IntoIterator<Item = &'a Scan>) -> Option<Self> {
+        let each = scans.into_iter().map(|scan| Self {
+            thickness_mm: [scan.spacing[0]; 2],
+            turned_degrees: turned_degrees_of(&scan.geometry),
+            filled: scan.is_filled_to_the_rim(),
+        });
+        each.reduce(|a, b| Self {
+            thickness_mm: [
+                a.thickness_mm[0].min(b.thickness_mm[0]),
+                a.thickness_mm[1].max(b.thickness_mm[1]),
+            ],
+            turned_degrees: a.turned_degrees.max(b.turned_degrees),
+            filled: a.filled || b.filled,
+        })
     }
 }
 
@@ -135,7 +186,16 @@ pub fn save(path: &Path, weights: &VarMap, card: &Card) -> Result<()> {
 /// # Errors
 /// [`Error::Read`] or [`Error::Model`] when the file is missing or not ours, or holds values that are not finite.
 pub fn load(path: &Path, device: &Device) -> Result<(VarMap, Card)> {
-    let (tensors, card) = read(path, device)?;
+    let (tensors, card): (_, Card) = read(path, device)?;
+    if card.format > FORMAT {
+        return Err(Error::Model {
+            path: path.to_owned(),
+            problem: format!(
+                "expected a record of version {FORMAT}, found {}; it is of a later scribseg, which is to be installed",
+                card.format
+            ),
+        });
+    }
     for (name, tensor) in &tensors {
         let values = tensor.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         if values.iter().any(|v| !v.is_finite()) {

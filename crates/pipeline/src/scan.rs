@@ -45,6 +45,12 @@ fn rim(brain: &Array3<bool>) -> f64 {
     set as f64 / all.max(1) as f64
 }
 
+/// Pixels of `mm` that a crop of `crop_mm` is wide, rounded up to a multiple of `stride`.
+pub(crate) fn crop_side(crop_mm: f64, mm: f64, stride: usize) -> usize {
+    let pixels = (crop_mm / mm).round().max(1.0) as usize;
+    pixels.div_ceil(stride) * stride
+}
+
 impl Scan {
     /// Normalises (z-score per modality over the brain, DESIGN §3) and crops.
     ///
@@ -97,10 +103,7 @@ impl Scan {
             *to = from?;
         }
         let (depth, height, width) = brain.dim();
-        let side = |mm: f64| {
-            let pixels = (config.input.crop_mm / mm).round().max(1.0) as usize;
-            pixels.div_ceil(stride) * stride
-        };
+        let side = |mm: f64| crop_side(config.input.crop_mm, mm, stride);
         let (h, w) = (side(spacing[1]), side(spacing[2]));
         let offset =
             [(height as isize - h as isize).div_euclid(2), (width as isize - w as isize).div_euclid(2)];

@@ -18,7 +18,7 @@ use crate::feed::{Feed, Source};
 use crate::kinds;
 use crate::losses::Losses;
 use crate::methods::{Methods, Pass, Segmenter};
-use crate::model::{self, Card};
+use crate::model::{self, Card, Grids};
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
@@ -251,7 +251,8 @@ impl Trainer<'_> {
 
     fn card(&self, stage: &Stage<'_>) -> Card {
         let spacing = self.scans.first().map_or([0.0; 3], |scan| scan.spacing);
-        Card::new(stage.name, stage.outputs, spacing, self.config)
+        let card = Card::new(stage.name, stage.outputs, spacing, self.config);
+        Card { grids: Grids::of(self.scans.iter().map(Arc::as_ref)), ..card }
     }
 
     fn save(

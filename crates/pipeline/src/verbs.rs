@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::evaluation::{self, measure, policy};
 pub use crate::evaluation::{Evaluated, evaluate};
 use crate::methods::Methods;
-use crate::model;
+use crate::models::{Model, Models};
 use crate::progress::Progress;
 use crate::scan::Scan;
 use crate::segment::{Smoothing, merge, smoothed_classes};
@@ -70,7 +70,7 @@ fn each_case<T: Send>(
     out.into_iter().flatten().collect()
 }
 
-fn make_folder(path: &Path) -> Result<()> {
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|e| Error::RunDirectory {
         path: path.to_owned(),
         problem: format!("cannot be made: {e}; choose a writable `--out`"),
@@ -364,16 +364,17 @@ pub fn cluster_cohort(
     Ok(Clustered { files, metrics })
 }
 
-/// Segments scans with the models of a run: `<case>_seg.nii.gz` in each scan's own grid and label scheme.
+/// Segments scans with the models of a run: `<case>_seg.nii.gz` in each scan's own grid and label scheme. With a model file of Unet-WT alone
+/// `<case>_wt.nii.gz`, 0 outside, 1 inside; of Unet-sub alone what is a sub-structure by its own account.
 ///
-/// `model`: a run directory with `models/{wt,sub}.safetensors`. The models' own cards say how to normalise and crop.
+/// `models`: a run, a folder with wt.safetensors and sub.safetensors, or model files. Their own cards say how to normalise and crop, and what scans fit.
 /// `declared`: what is known of the inputs beside what their names say.
 /// `smooth`: class probabilities go through mean-field inference with the dense CRF of the training (`predict --crf`).
 ///
 /// # Errors
 /// When the models or the scans cannot be read or do not fit.
 pub fn predict(
-    model: &Path,
+    models: &[PathBuf],
     inputs: &[PathBuf],
     out: &Path,
     smooth: bool,
@@ -381,58 +382,12 @@ pub fn predict(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Vec<PathBuf>> {
-    let folder = if model.join("models").is_dir() { model.join("models") } else { model.to_owned() };
-    let read = |name: &str, outputs: usize| {
-        let path = folder.join(format!("{name}.safetensors"));
-        if !path.is_file() && folder.join("fold-1/models").is_dir() {
-            return Err(Error::Model {
-                path: folder.clone(),
-                problem: "expected one run, found the folds of a cross-validation; take one of them (`--model RUN/fold-1`), or `fit` all scans without `--folds`".into(),
-            });
-        }
-        if !path.is_file() {
-            return Err(Error::Model {
-                path,
-                problem: "expected a model here, found no such file; `--model` takes the `--out` of a finished `fit`, or a folder with wt.safetensors and sub.safetensors".into(),
-            });
-        }
-        let (weights, card) = model::load(&path, device)?;
-        if card.classes.len() != outputs {
-            return Err(Error::Model {
-                path,
-                problem: format!(
-                    "expected {outputs} classes, found {}: {}",
-                    card.classes.len(),
-                    card.classes.join(", ")
-                ),
-            });
-        }
-        card.config
-            .validate()
-            .and_then(|()| Methods::paper(&card.config).network.load(outputs, &weights, device).map(|_| ()))
-            .map_err(|e| Error::Model {
-                path,
-                problem: format!(
-                    "does not fit the network its card describes ({e}); take the file of a finished `fit`"
-                ),
-            })?;
-        Ok((weights, card))
-    };
-    let (wt, card) = read("wt", 2)?;
-    let (sub, other) = read("sub", 4)?;
-    if card.config_hash != other.config_hash {
-        return Err(Error::Model {
-            path: folder,
-            problem: "wt and sub come from two configurations; take both from one run".into(),
-        });
+    let models = Models::read(models, device)?;
+    for line in models.expectations()? {
+        progress.log(&line);
     }
-    progress.log(&format!(
-        "models expect {} ({}), crop {} mm; labels {}",
-        card.channels.join(", "),
-        card.normalisation,
-        card.config.input.crop_mm,
-        card.label_scheme
-    ));
+    let card = models.card()?;
+    let kind = if models.sub.is_some() { "seg" } else { "wt" };
     let methods = Methods::paper(&card.config);
     let cohorts = inputs.iter().map(|i| open_input(i, declared, &card.config)).collect::<Result<Vec<_>>>()?;
     for cohort in &cohorts {
@@ -446,11 +401,9 @@ pub fn predict(
     }
     let mut seen: BTreeMap<&str, &Path> = BTreeMap::new();
     for cohort in &cohorts {
-        cohort.require_modalities()?;
-        spare_foreign_files(cohort, out, "seg")?;
+        models.fit(cohort)?;
+        spare_foreign_files(cohort, out, kind)?;
         for case in &cohort.cases {
-            // By the headers, before hours of work on the cases before it.
-            same_pixels(&case.id, scribseg_io::read_geometry(&case.paths[0])?.spacing(), card.spacing_mm)?;
             if let Some(other) = seen.insert(&case.id, &case.paths[0]) {
                 return Err(Error::Cohort {
                     path: case.paths[0].clone(),
@@ -476,34 +429,25 @@ pub fn predict(
                 weight: config.crf.mean_field_weight,
                 iterations: config.crf.mean_field_iterations,
             };
-            let segment = |outputs, weights, channels| {
+            models.fits_voxels(&scan)?;
+            let segment = |model: &Model, channels| {
                 let smoothing = smooth.then(|| smoothing(channels));
-                let network = methods.network.load(outputs, weights, device)?;
+                let network = methods.network.load(model.card.classes.len(), &model.weights, device)?;
                 smoothed_classes(&*network, &scan, device, smoothing.as_ref())
             };
-            let tumour = segment(2, &wt, CRF_TUMOUR)?;
-            let own = segment(4, &sub, CRF_SUBSTRUCTURES)?;
-            let whole: Array3<u8> = scan.uncrop(merge(&tumour.mapv(|v| v != 0), &own).view(), 0);
-            let path = result_path(out, &scan.id, "seg");
-            scribseg_io::write_labels(&path, scheme.from_internal(whole.view())?.view(), &scan.geometry)?;
+            let tumour = models.tumour.as_ref().map(|model| segment(model, CRF_TUMOUR)).transpose()?;
+            let own = models.sub.as_ref().map(|model| segment(model, CRF_SUBSTRUCTURES)).transpose()?;
+            let labels = match (tumour, own) {
+                (Some(tumour), Some(own)) => merge(&tumour.mapv(|v| v != 0), &own),
+                (Some(only), None) | (None, Some(only)) => only,
+                (None, None) => return Err(Error::Config("expected a model, found none".into())),
+            };
+            let whole: Array3<u8> = scan.uncrop(labels.view(), 0);
+            let path = result_path(out, &scan.id, kind);
+            let values = if models.sub.is_some() { scheme.from_internal(whole.view())? } else { whole };
+            scribseg_io::write_labels(&path, values.view(), &scan.geometry)?;
             Ok(path)
         })?);
     }
     Ok(written)
-}
-
-/// An error unless a scan's pixels are as large as those the networks were trained on, within 5 %: they have seen
-/// tissue at one scale alone.
-fn same_pixels(id: &str, found: [f64; 3], trained: [f64; 3]) -> Result<()> {
-    let off = |axis: usize| (found[axis] / trained[axis] - 1.0).abs() > 0.05;
-    if off(1) || off(2) {
-        return Err(Error::case(
-            id,
-            format!(
-                "expected pixels of {:.2} × {:.2} mm in the axial plane, as the models were trained on, found {:.2} × {:.2} mm; resample the scan",
-                trained[1], trained[2], found[1], found[2]
-            ),
-        ));
-    }
-    Ok(())
 }

@@ -124,9 +124,9 @@ impl Ours {
                 self.network.predict(&self.images)?;
                 continue;
             }
-            let logits = self.network.forward(&self.images, true)?;
-            let loss = partial_cross_entropy(&logits, &self.labels[0], &self.labels[1], 0.8)?;
-            self.sgd.step(&loss.backward()?, 0.01)?;
+            let pass = self.network.pass(&self.images)?;
+            let loss = partial_cross_entropy(pass.logits(), &self.labels[0], &self.labels[1], 0.8)?;
+            self.sgd.step(&pass.backward(&loss)?, 0.01)?;
         }
         let end = stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))?;
         Ok(f64::from(start.elapsed_ms(&end)?) / STEPS as f64)

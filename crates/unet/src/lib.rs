@@ -78,6 +78,7 @@ pub use cpu::CpuPath;
 pub use dice::soft_dice;
 pub use error::{Error, Result};
 pub use init::{init, replace_head};
+pub use kernels::norm::EPSILON;
 pub use loss::{UNKNOWN, partial_cross_entropy};
 pub use ops::softmax;
 pub use optim::{LinearSchedule, MOMENTUM, Sgd};

@@ -187,13 +187,18 @@ impl UNet {
     /// As [`UNet::forward`].
     pub fn pass(&self, x: &Tensor) -> Result<Pass> {
         let (x, d) = self.check(x)?;
-        if !x.device().is_cpu() {
-            return Ok(Pass { logits: self.run(&x, d, true, true)?, record: None, parameters: Vec::new() });
+        let parameters = self.trained().cloned().collect();
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let (precision, pools) = (self.how.precision, &self.on_device);
+            let (logits, way) =
+                crate::cuda::network::pass(&self.config, precision, pools, &self.tensors(), &x, d)?;
+            let logits = Var::from_tensor(&logits)?.into_inner();
+            return Ok(Pass { logits, way: way.map(Way::Device), parameters });
         }
         let engine::Forward { logits, record, .. } = self.compute(&x, d, true, true)?;
         let logits = Var::from_vec(logits, (d.n, self.config.out_channels, d.h, d.w), x.device())?;
-        let parameters = self.trained().cloned().collect();
-        Ok(Pass { logits: logits.into_inner(), record, parameters })
+        Ok(Pass { logits: logits.into_inner(), way: record.map(Way::Cpu), parameters })
     }
 
     /// The pass itself, on checked images; `keep` the record for a backward pass.
@@ -201,16 +206,12 @@ impl UNet {
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
             let mode = crate::cuda::tape::Mode { train, keep };
-            let tensors = crate::cuda::network::Tensors {
-                all: self.parameters().collect(),
-                trained: self.trained().collect(),
-            };
-            let precision = self.how.precision;
+            let (precision, pools) = (self.how.precision, &self.on_device);
             return crate::cuda::network::forward(
                 &self.config,
                 precision,
-                &self.on_device,
-                &tensors,
+                pools,
+                &self.tensors(),
                 x,
                 d,
                 mode,
@@ -245,6 +246,11 @@ impl UNet {
     fn trained(&self) -> impl Iterator<Item = &Tensor> {
         let layers = self.blocks.iter().flatten();
         layers.flat_map(|l| [&l.weight, &l.gamma, &l.beta]).chain([&self.head.0, &self.head.1])
+    }
+
+    #[cfg(feature = "cuda")]
+    fn tensors(&self) -> crate::cuda::network::Tensors<'_> {
+        crate::cuda::network::Tensors { all: self.parameters().collect(), trained: self.trained().collect() }
     }
 
     /// All parameters in the order of [`Config::parameters`].
@@ -287,9 +293,30 @@ impl UNet {
 /// A training pass of a [`UNet`]: its logits, and the way back to the parameters.
 pub struct Pass {
     logits: Tensor,
-    /// On the CPU; on a device candle has the record.
-    record: Option<engine::Record>,
+    way: Option<Way>,
     parameters: Vec<Tensor>,
+}
+
+/// What a pass leaves for the way back.
+enum Way {
+    Cpu(engine::Record),
+    #[cfg(feature = "cuda")]
+    Device(crate::cuda::network::Way),
+}
+
+impl Way {
+    /// The gradients of the trained parameters from that of the logits.
+    fn back(&self, g: &Tensor, parameters: &[Tensor]) -> Result<Vec<Tensor>> {
+        match self {
+            Self::Cpu(record) => {
+                let own = ops::with_values(g, |g| Ok(engine::on_a_worker(|| record.backward(g, false))))?;
+                let gradients = parameters.iter().zip(own.parameters);
+                gradients.map(|(p, values)| Ok(Tensor::from_vec(values, p.shape(), g.device())?)).collect()
+            }
+            #[cfg(feature = "cuda")]
+            Self::Device(way) => Ok(way.back(g, None)?.0),
+        }
+    }
 }
 
 impl Pass {
@@ -304,13 +331,11 @@ impl Pass {
     /// [`Error::Missing`] if the loss does not depend on the logits; an error of candle.
     pub fn backward(&self, loss: &Tensor) -> Result<GradStore> {
         let mut gradients = loss.backward()?;
-        let Some(record) = &self.record else { return Ok(gradients) };
+        let Some(way) = &self.way else { return Ok(gradients) };
         let Some(g) = gradients.remove(&self.logits) else {
             return Err(Error::Missing { name: "logits".into(), place: "what the loss depends on" });
         };
-        let own = ops::with_values(&g, |g| Ok(engine::on_a_worker(|| record.backward(g, false))))?;
-        for (parameter, gradient) in self.parameters.iter().zip(own.parameters) {
-            let gradient = Tensor::from_vec(gradient, parameter.shape(), g.device())?;
+        for (parameter, gradient) in self.parameters.iter().zip(way.back(&g, &self.parameters)?) {
             // The loss may depend on a parameter beside the logits.
             let gradient = match gradients.get(parameter) {
                 Some(other) => (other + gradient)?,

@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod report;
 pub(crate) mod steps;
 pub(crate) mod train;

@@ -37,13 +37,11 @@ impl Ran {
 
 /// Runs the binary with these words; a panic fails the test whatever the exit status.
 pub(crate) fn scribseg<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> Ran {
-    let output = Command::new(env!("CARGO_BIN_EXE_scribseg"))
-        .args(words)
-        .env("COLUMNS", "100")
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    ran(Command::new(env!("CARGO_BIN_EXE_scribseg")).args(words))
+}
+
+fn ran(command: &mut Command) -> Ran {
+    let output = command.env("COLUMNS", "100").env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let ran = Ran {
         status: output.status.code().expect("ended by a signal"),
@@ -56,13 +54,24 @@ pub(crate) fn scribseg<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item 
 
 /// Runs a line of words without spaces in them, in which `{name}` stands for a path.
 pub(crate) fn line(words: &str, paths: &[(&str, &Path)]) -> Ran {
-    scribseg(words.split(' ').map(|word| {
+    scribseg(filled(words, paths))
+}
+
+/// The same with instructions of the processor forced.
+pub(crate) fn forced(cpu: &str, words: &str, paths: &[(&str, &Path)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scribseg"));
+    ran(command.args(filled(words, paths)).env("SCRIBSEG_CPU", cpu))
+}
+
+fn filled(words: &str, paths: &[(&str, &Path)]) -> Vec<String> {
+    let fill = |word: &str| {
         let mut word = word.to_owned();
         for (name, path) in paths {
             word = word.replace(&format!("{{{name}}}"), path.to_str().unwrap());
         }
         word
-    }))
+    };
+    words.split(' ').map(fill).collect()
 }
 
 /// The name of a case of the tiny cohort.

@@ -154,6 +154,8 @@ __device__ static double add_blocks(const double* partial, u32 blocks, u32 colum
     const u32 rows = THREADS / COLUMNS;
     double sum = 0.0;
     if (column < columns) {
+        // Loads of several rounds are on their way at once; the order of the sum is that of the blocks all the same.
+#pragma unroll 16
         for (u32 b = threadIdx.x / COLUMNS; b < blocks; b += rows) sum += partial[(size_t)b * columns + column];
     }
     all[threadIdx.x] = sum;

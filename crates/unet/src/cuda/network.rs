@@ -34,8 +34,8 @@ pub(crate) struct Tensors<'a> {
     pub(crate) trained: Vec<&'a Tensor>,
 }
 
-/// Logits of checked, contiguous images on a device, linked to the images and the trained parameters if `mode` keeps a record.
-pub(crate) fn forward(
+/// Logits of checked, contiguous images on a device, and the way back if `mode` keeps a record.
+fn run(
     config: &Config,
     precision: Precision,
     pools: &Pools,
@@ -43,7 +43,7 @@ pub(crate) fn forward(
     images: &Tensor,
     d: Dims,
     mode: Mode,
-) -> Result<Tensor> {
+) -> Result<((CudaStorage, Shape), Option<Way>)> {
     let device = device_of(images)?;
     let pool = pools.pool(gpu(device, precision)?);
     let machine = Arc::clone(&pool.machine);
@@ -69,15 +69,68 @@ pub(crate) fn forward(
     let run = |images: View| tape::forward(config, &pool, &parameters, images, [d.n, d.h, d.w], mode, to);
     let record = with_view(images, run)?;
     drop(held);
-    let Some(record) = record else { return Ok(device::tensor(logits, shape)) };
-    let shared = Arc::new(Shared { machine, record, gradients: Mutex::new(Vec::new()) });
+    let shapes = tensors.trained.iter().map(|tensor| tensor.shape().clone()).collect();
+    Ok(((logits, shape), record.map(|record| Way { machine, record, shapes })))
+}
+
+/// Logits of checked, contiguous images on a device, linked to the images and the trained parameters if `mode` keeps a record.
+pub(crate) fn forward(
+    config: &Config,
+    precision: Precision,
+    pools: &Pools,
+    tensors: &Tensors<'_>,
+    images: &Tensor,
+    d: Dims,
+    mode: Mode,
+) -> Result<Tensor> {
+    let ((logits, shape), way) = run(config, precision, pools, tensors, images, d, mode)?;
+    let Some(way) = way else { return Ok(device::tensor(logits, shape)) };
+    let shared = Arc::new(Shared { way, gradients: Mutex::new(Vec::new()) });
     let mut chain = Tensor::zeros(1, candle_core::DType::F32, images.device())?;
     for (index, parameter) in tensors.trained.iter().enumerate() {
         chain = chain.apply_op2(parameter, Link { shared: Arc::clone(&shared), index })?;
     }
-    let shapes = tensors.trained.iter().map(|tensor| tensor.shape().clone()).collect();
-    let node = Network { shared, shape, shapes, logits: Mutex::new(Some(logits)) };
+    let node = Network { shared, shape, logits: Mutex::new(Some(logits)) };
     Ok(images.apply_op2(&chain, node)?)
+}
+
+/// Logits of checked, contiguous images on a device, outside candle's graph, and the way back to the trained parameters.
+pub(crate) fn pass(
+    config: &Config,
+    precision: Precision,
+    pools: &Pools,
+    tensors: &Tensors<'_>,
+    images: &Tensor,
+    d: Dims,
+) -> Result<(Tensor, Option<Way>)> {
+    let mode = Mode { train: true, keep: true };
+    let ((logits, shape), way) = run(config, precision, pools, tensors, images, d, mode)?;
+    Ok((device::tensor(logits, shape), way))
+}
+
+/// The way back through a pass.
+pub(crate) struct Way {
+    machine: Arc<Gpu>,
+    record: Record<Gpu>,
+    /// Of the trained parameters.
+    shapes: Vec<Shape>,
+}
+
+impl Way {
+    /// The gradients of the trained parameters and, if asked for, of images of this shape, from `g`, that of the logits.
+    pub(crate) fn back(&self, g: &Tensor, images: Option<&Shape>) -> Result<(Vec<Tensor>, Option<Tensor>)> {
+        let device = device_of(g)?;
+        let fresh = |shape: &Shape| -> Result<(Tensor, View)> {
+            let (storage, view) = self.machine.storage(device, shape)?;
+            Ok((device::tensor(storage, shape.clone()), view))
+        };
+        let made = self.shapes.iter().map(fresh).collect::<Result<Vec<_>>>()?;
+        let (tensors, views): (Vec<Tensor>, Vec<View>) = made.into_iter().unzip();
+        let of_images = images.map(fresh).transpose()?;
+        let to = of_images.as_ref().map(|(_, view)| *view);
+        with_view(g, |g| self.record.backward(g, &views, to))?;
+        Ok((tensors, of_images.map(|(tensor, _)| tensor)))
+    }
 }
 
 /// The most probable class of every pixel of logits on a device.
@@ -91,8 +144,7 @@ pub(crate) fn most_probable(logits: &Tensor, d: Dims) -> Result<Tensor> {
 
 /// What the network's node and its links share.
 struct Shared {
-    machine: Arc<Gpu>,
-    record: Record<Gpu>,
+    way: Way,
     /// Gradients of the parameters between the network's backward pass and the links'.
     gradients: Mutex<Vec<Option<Tensor>>>,
 }
@@ -131,7 +183,7 @@ impl CustomOp2 for Link {
     ) -> candle_core::Result<(CudaStorage, Shape)> {
         // Nothing ever reads it.
         let shape = Shape::from(1);
-        Ok((self.shared.machine.storage(&chain.device, &shape)?.0, shape))
+        Ok((self.shared.way.machine.storage(&chain.device, &shape)?.0, shape))
     }
 
     fn bwd(
@@ -150,8 +202,6 @@ impl CustomOp2 for Link {
 struct Network {
     shared: Arc<Shared>,
     shape: Shape,
-    /// Of the trained parameters.
-    shapes: Vec<Shape>,
     /// Computed already; handed over by the forward call.
     logits: Mutex<Option<CudaStorage>>,
 }
@@ -190,18 +240,9 @@ impl CustomOp2 for Network {
         _: &Tensor,
         g: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let Shared { machine, record, gradients } = &*self.shared;
-        let device = device_of(images)?;
-        let fresh = |shape: &Shape| -> Result<(Tensor, View)> {
-            let (storage, view) = machine.storage(device, shape)?;
-            Ok((device::tensor(storage, shape.clone()), view))
-        };
-        let made = self.shapes.iter().map(fresh).collect::<Result<Vec<_>>>()?;
-        let (tensors, views): (Vec<Tensor>, Vec<View>) = made.into_iter().unzip();
-        let of_images = if images.track_op() { Some(fresh(images.shape())?) } else { None };
-        let to = of_images.as_ref().map(|(_, view)| *view);
-        with_view(g, |g| record.backward(g, &views, to))?;
-        *lock(gradients) = tensors.into_iter().map(Some).collect();
-        Ok((of_images.map(|(tensor, _)| tensor), Some(chain.zeros_like()?)))
+        let of_images = images.track_op().then(|| images.shape());
+        let (tensors, of_images) = self.shared.way.back(g, of_images)?;
+        *lock(&self.shared.gradients) = tensors.into_iter().map(Some).collect();
+        Ok((of_images, Some(chain.zeros_like()?)))
     }
 }

@@ -7,8 +7,8 @@ use super::simd::multiversion;
 use crate::CpuPath;
 use rayon::prelude::*;
 
-/// ε of every batch norm.
-pub(crate) const EPSILON: f64 = 1e-5;
+/// ε of every batch norm: what is added to the variance.
+pub const EPSILON: f64 = 1e-5;
 
 /// (scale, shift) of one channel, such that its normalisation is scale·x + shift.
 pub(crate) type Affine = (f32, f32);
