@@ -1,12 +1,14 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda | onnx`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda | onnx | mixed | browser`.
 
 mod architecture;
 mod bench;
+mod browser;
 mod ci;
 mod cuda;
 mod guide;
 mod licences;
 mod metadata;
+mod mixed;
 mod onnx;
 mod peers;
 mod record;
@@ -45,6 +47,10 @@ enum Task {
     Guide(guide::Arguments),
     /// Measures our speed beside our peers'
     Bench(bench::Arguments),
+    /// Fits scans that bring masks, scribbles or presence labels beside the ones with scribbles alone
+    Mixed(mixed::Arguments),
+    /// Uses a report in a headless browser as a reader would
+    Browser(browser::Arguments),
     /// Holds exported networks against our own prediction, in onnxruntime
     Onnx(onnx::Arguments),
     /// Checks and measures on a CUDA device
@@ -59,6 +65,8 @@ fn main() -> ExitCode {
         Task::Ci { package: Some(name) } => ci::one_crate(&name),
         Task::Guide(arguments) => guide::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Mixed(arguments) => mixed::run(&arguments),
+        Task::Browser(arguments) => browser::run(&arguments),
         Task::Onnx(arguments) => onnx::run(&arguments),
         Task::Cuda(arguments) => cuda::run(&arguments),
     };

@@ -82,6 +82,17 @@ pub(crate) struct Settings {
     pub(crate) set: Vec<String>,
 }
 
+/// Scans that bring different labels.
+#[derive(Args)]
+pub(crate) struct Mixed {
+    /// Masks to train on, of some of the cases: a folder of `<case>_seg.nii.gz`, or the word `reference` for the cohort's own; includes --mixed
+    #[arg(long, value_name = "DIR|reference")]
+    pub(crate) masks: Option<PathBuf>,
+    /// Every scan trains on what there is of it: a mask, scribbles, or presence labels alone; the same as `--set input.mixed=true`
+    #[arg(long)]
+    pub(crate) mixed: bool,
+}
+
 /// Settings that come with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PresetName {
@@ -140,6 +151,8 @@ pub(crate) struct Check {
     /// Also reads this presence table [default: the cohort's own participants.tsv, if there is one]
     #[arg(long, value_name = "TSV")]
     pub(crate) presence: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) mixed: Mixed,
     /// Prints the faults as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -217,6 +230,8 @@ pub(crate) struct Fit {
     /// Presence table [default: the cohort's participants.tsv, else derived from the references]
     #[arg(long, value_name = "TSV")]
     pub(crate) presence: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) mixed: Mixed,
     /// Cross-validation: N stratified folds, each trained in `RUN/fold-<n>`, and figures of every scan with a reference; the
     /// same as `--set input.folds=N`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=100))]

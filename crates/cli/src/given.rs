@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use scribseg_pipeline::Masks;
 
 /// An error unless `option` names a folder; `holds` says what is looked for in it.
 pub(crate) fn folder(option: &str, path: &Path, holds: &str) -> Result<()> {
@@ -31,4 +32,14 @@ pub(crate) fn presence(path: Option<&Path>) -> Result<()> {
 /// [`folder`] of scribbles.
 pub(crate) fn scribbles(path: Option<&Path>) -> Result<()> {
     path.map_or(Ok(()), |path| folder("--scribbles", path, "`<case>_scribble.nii.gz` files (or `.seg.nrrd`)"))
+}
+
+/// [`folder`] of masks to train on.
+pub(crate) fn masks(masks: Option<&Masks>) -> Result<()> {
+    match masks {
+        Some(Masks::Folder(path)) => {
+            folder("--masks", path, "`<case>_seg.nii.gz` files (or give the word `reference`)")
+        }
+        Some(Masks::Reference) | None => Ok(()),
+    }
 }

@@ -45,14 +45,19 @@ fn scans(out: &mut String, scans: &[PlannedScan]) {
     let role = width(|s| &s.role, "role");
     let scribbles = width(|s| &s.scribbles, "scribbles");
     let presence = width(|s| &s.presence, "presence");
-    let mut line = |cells: [&str; 5]| {
-        let [a, b, c, d, e] = cells;
-        let _ = writeln!(out, "{a:<id$}  {b:<role$}  {c:<scribbles$}  {d:<presence$}  {e}");
+    let mixed = scans.iter().any(|scan| scan.mask.is_some());
+    let mask = width(|s| s.mask.as_deref().unwrap_or(""), "mask");
+    let mut line = |cells: [&str; 6]| {
+        let [a, b, c, m, d, e] = cells;
+        // Masks train in a mixed fit alone.
+        let m = if mixed { format!("{m:<mask$}  ") } else { String::new() };
+        let _ = writeln!(out, "{a:<id$}  {b:<role$}  {c:<scribbles$}  {m}{d:<presence$}  {e}");
     };
-    line(["scan", "role", "scribbles", "presence", "reference"]);
+    line(["scan", "role", "scribbles", "mask", "presence", "reference"]);
     for scan in scans {
         let reference = if scan.reference { "yes" } else { "none" };
-        line([&scan.id, &scan.role, &scan.scribbles, &scan.presence, reference]);
+        let mask = scan.mask.as_deref().unwrap_or("");
+        line([&scan.id, &scan.role, &scan.scribbles, mask, &scan.presence, reference]);
     }
 }
 

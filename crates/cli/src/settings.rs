@@ -4,7 +4,7 @@ use anyhow::Result;
 use candle_core::Device;
 use scribseg_pipeline::{Config, Precision, Resolved};
 
-use crate::arguments::{PresetName, Settings};
+use crate::arguments::{Mixed, PresetName, Settings};
 use crate::outcome::Usage;
 
 impl Settings {
@@ -61,6 +61,12 @@ pub(crate) fn set_precision(config: &mut Config, asked: Option<Asked>, device: &
 pub(crate) fn set_folds(config: &mut Config, folds: Option<u64>) -> Result<()> {
     let assignment = folds.map(|folds| format!("input.folds={folds}"));
     set(config, assignment.as_slice())
+}
+
+/// `--mixed` and `--masks` over what the settings say.
+pub(crate) fn set_mixed(config: &mut Config, mixed: &Mixed) -> Result<()> {
+    let asked = (mixed.mixed || mixed.masks.is_some()).then(|| "input.mixed=true".to_owned());
+    set(config, asked.as_slice())
 }
 
 /// What `--set` declares of scans that are to be segmented; their networks bring all other settings with them.

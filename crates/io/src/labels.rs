@@ -80,7 +80,7 @@ impl LabelScheme {
     }
 
     /// From a file's values to internal codes.
-    pub(crate) fn codes(self) -> BTreeMap<i64, u8> {
+    pub fn codes(self) -> BTreeMap<i64, u8> {
         let [ncr, ed, et] = self.values().map(i64::from);
         BTreeMap::from([(0, 0), (ncr, NCR), (ed, ED), (et, ET)])
     }

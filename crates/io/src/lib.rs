@@ -62,7 +62,8 @@ pub use layout::brats::write_case;
 pub use layout::dataset::Channels;
 pub use presence::{Presence, PresenceTable};
 pub use scribbles::{
-    ScribbleMapping, companion, one_companion, read_scribble, read_segmentation, read_whole_tumour,
+    NOT_LABELLED, ScribbleMapping, TUMOUR_OF_ANY_KIND, companion, one_companion, read_mask, read_scribble,
+    read_segmentation, read_whole_tumour,
 };
 pub use volume::{
     LabelVolume, Volume, read_geometry, write_image, write_image_i16, write_labels, written_by_scribseg,

@@ -167,3 +167,36 @@ pub fn read_segmentation(path: impl AsRef<Path>, grid: &Geometry, scheme: LabelS
     let path = path.as_ref();
     Ok(read_codes(path, Some((grid, "the scan")), &scheme.codes(), || scheme.describe())?.0)
 }
+
+/// Code of [`read_mask`] for tumour of a sub-structure that the mask does not tell.
+pub const TUMOUR_OF_ANY_KIND: u8 = 4;
+/// Code of [`read_mask`] for a voxel that nobody has labelled.
+pub const NOT_LABELLED: u8 = 255;
+
+/// Reads a mask to train on, on `grid`: 0 background, 1 NCR/NET, 2 ED, 3 ET as `scheme` says, [`TUMOUR_OF_ANY_KIND`] for the values in
+/// `tumour` and [`NOT_LABELLED`] for those in `unknown`, which both go before the scheme.
+///
+/// # Errors
+/// As [`read_scribble`], for values that neither the scheme nor one of the lists declares.
+pub fn read_mask(
+    path: impl AsRef<Path>,
+    grid: &Geometry,
+    scheme: LabelScheme,
+    unknown: &[i64],
+    tumour: &[i64],
+) -> Result<Array3<u8>> {
+    let mut map = scheme.codes();
+    map.extend(tumour.iter().map(|&value| (value, TUMOUR_OF_ANY_KIND)));
+    map.extend(unknown.iter().map(|&value| (value, NOT_LABELLED)));
+    let list = |values: &[i64]| values.iter().map(i64::to_string).collect::<Vec<_>>().join(" or ");
+    let declared = || {
+        let mut words = scheme.describe();
+        for (name, values) in [("tumour", tumour), ("unknown", unknown)] {
+            if !values.is_empty() {
+                words += &format!(", {name} {}", list(values));
+            }
+        }
+        words + "; others are declared by input.mask_values"
+    };
+    Ok(read_codes(path.as_ref(), Some((grid, "the scan")), &map, declared)?.0)
+}

@@ -4,7 +4,7 @@
 
 use ndarray::{Array3, ArrayView3, Zip};
 use scribseg_pipeline::methods::{Methods, SeedExpansion};
-use scribseg_pipeline::{Config, Preset, Result, Scan, Silent, fit_with, verbs};
+use scribseg_pipeline::{Config, Labels, Preset, Result, Scan, Silent, fit_with, verbs};
 
 /// Weak labels by FLAIR alone: what is as bright as the tumour scribble's mean is tumour, what is dark is healthy.
 struct Brightness;
@@ -31,7 +31,8 @@ fn main() -> Result<()> {
         config.set(change)?;
     }
     let methods = Methods { seeds: Box::new(Brightness), ..Methods::paper(&config) };
-    let done = fit_with(&methods, &cohort, &run, None, None, &config, &candle_core::Device::Cpu, &Silent)?;
+    let done =
+        fit_with(&methods, &cohort, &run, &Labels::default(), &config, &candle_core::Device::Cpu, &Silent)?;
     println!("trained on {} scans with weak masks of our own", done.train.len());
     let _ = std::fs::remove_dir_all(folder);
     Ok(())

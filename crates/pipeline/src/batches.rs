@@ -15,12 +15,25 @@ use crate::scan::Scan;
 /// A pixel without a label.
 pub const UNLABELLED: u8 = 255;
 
+/// Where a scan's labels come from, and so how sure they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Somebody's mask.
+    Mask,
+    /// Scribbles and what was made of them.
+    Scribbles,
+    /// What an earlier network says.
+    Prediction,
+}
+
 /// What the network is told about every training scan, on the crop: class or [`UNLABELLED`].
 pub struct Supervision {
     /// S of eq. 1: scribbles, or full masks.
     pub strong: Vec<Array3<u8>>,
     /// G of eq. 1, weighted by λ.
     pub weak: Vec<Array3<u8>>,
+    /// Where each scan's labels come from; empty when from one source for all.
+    pub kinds: Vec<Kind>,
 }
 
 /// A slice of the training set: scan and axial index.
@@ -162,7 +175,11 @@ mod tests {
         strong[[1, 0, 0]] = 0;
         strong[[2, 0, 0]] = 1;
         strong[[4, 0, 0]] = 0;
-        Supervision { strong: vec![strong], weak: vec![Array3::from_elem((6, 2, 2), UNLABELLED)] }
+        Supervision {
+            strong: vec![strong],
+            weak: vec![Array3::from_elem((6, 2, 2), UNLABELLED)],
+            kinds: vec![],
+        }
     }
 
     #[test]

@@ -128,8 +128,24 @@ section! {
         label_scheme: String = BY_LAYOUT.to_owned() => Words("`layout`, the name of a scheme, or values"),
         /// The modality of each channel in the layouts `msd` and `nnunet`, as in `["flair", "t1", "t1ce", "t2"]`; `other` is not used. Empty: as `dataset.json` declares.
         channels: Vec<String> = Vec::new() => Words("a list of modalities"),
+        /// Whether each scan trains on what there is of it: a mask, scribbles, presence alone (`fit --mixed`).
+        mixed: bool = false => Switch,
+        /// The cases that do not train, instead of a random choice by `train_fraction`; each needs a reference.
+        held_out: Vec<String> = Vec::new() => Words("a list of cases"),
         /// The values of scribble files.
         scribble_values: ScribbleValues = ScribbleValues::default() => Section(ScribbleValues::FIELDS),
+        /// The values of masks to train on (`fit --masks`) beside those of the label scheme.
+        mask_values: MaskValues = MaskValues::default() => Section(MaskValues::FIELDS),
+    }
+}
+
+section! {
+    /// What the values of masks mean beside the label scheme's, which they go before.
+    MaskValues {
+        /// Not labelled: such voxels do not train.
+        unknown: Vec<i64> = Vec::new() => Words("a list of whole numbers"),
+        /// Tumour of a sub-structure that the mask does not tell.
+        tumour: Vec<i64> = Vec::new() => Words("a list of whole numbers"),
     }
 }
 
@@ -384,6 +400,17 @@ impl Config {
             named("input.channels", Channels::declared(channels).map(drop), "")?;
         }
         self.input.scribble_values.mapping()?;
+        let MaskValues { unknown, tumour } = &self.input.mask_values;
+        if let Some(value) = unknown.iter().find(|value| tumour.contains(value)) {
+            return Err(Error::Config(format!(
+                "key `input.mask_values.tumour`: expected values that do not mean unknown, found {value}"
+            )));
+        }
+        if self.input.folds > 0 && (self.input.mixed || !self.input.held_out.is_empty()) {
+            return Err(Error::Config(
+                "key `input.folds`: expected 0 beside `input.mixed` or `input.held_out`, which make one split".into(),
+            ));
+        }
         let named = [
             ("graphcut.supervoxel_channels", &self.graphcut.supervoxel_channels, 4),
             ("graphcut.model_channels", &self.graphcut.model_channels, 3),

@@ -194,7 +194,7 @@ mod tests {
             })
             .collect();
         let weak = strong.iter().map(|s| s.mapv(|v| if v == 255 { 0 } else { 255 })).collect();
-        let supervision = Supervision { strong, weak };
+        let supervision = Supervision { strong, weak, kinds: vec![] };
         let sampler = Sampler::new(&supervision, 5, 0.5).unwrap();
         for with_brain in [false, true] {
             let (scans, supervision, sampler) = (&scans[..], &supervision, &sampler);

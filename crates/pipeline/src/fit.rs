@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::evaluation::{self, Pair, measure, policy};
+use crate::evidence::{Labels, Used};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
 use crate::progress::Progress;
@@ -27,10 +28,8 @@ pub struct FitOptions {
     pub cohort: PathBuf,
     /// The run directory.
     pub out: PathBuf,
-    /// Folder of `<case>_scribble.nii.gz`; without it scribbles are simulated from the references.
-    pub scribbles: Option<PathBuf>,
-    /// `participants.tsv`; without it the cohort's own, else derived from the references.
-    pub presence: Option<PathBuf>,
+    /// Where the labels are.
+    pub labels: Labels,
     /// Every value in force.
     pub config: Config,
     /// Where tensors live.
@@ -51,6 +50,9 @@ pub struct FitSummary {
     pub folds: Vec<Split>,
     /// Figures on the held-out cases, where there are any.
     pub metrics: Option<Evaluation>,
+    /// Of a mixed fit, what trained of each scan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supervision: Vec<Used>,
 }
 
 /// A cohort that can be split.
@@ -67,6 +69,16 @@ pub(crate) fn check_trainable(cohort: &Cohort) -> Result<()> {
     Ok(())
 }
 
+/// Masks train in a mixed fit alone.
+pub(crate) fn check_masks(labels: &Labels, config: &Config) -> Result<()> {
+    if labels.masks.is_some() && !config.input.mixed {
+        return Err(Error::Config(
+            "key `input.mixed`: expected true, since masks are given to train on, found false".into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Trains both phases and, where references allow, measures the held-out scans; with `input.folds`, once a fold.
 ///
 /// A run that was cut short goes on where it was; one that is done says so.
@@ -74,17 +86,8 @@ pub(crate) fn check_trainable(cohort: &Cohort) -> Result<()> {
 /// # Errors
 /// What the cohort, the configuration, the disk or the training refuse.
 pub fn fit(options: &FitOptions, progress: &dyn Progress) -> Result<FitSummary> {
-    let FitOptions { cohort, out, scribbles, presence, config, device } = options;
-    fit_with(
-        &Methods::paper(config),
-        cohort,
-        out,
-        scribbles.clone(),
-        presence.clone(),
-        config,
-        device,
-        progress,
-    )
+    let FitOptions { cohort, out, labels, config, device } = options;
+    fit_with(&Methods::paper(config), cohort, out, labels, config, device, progress)
 }
 
 /// [`fit()`] with methods of one's own.
@@ -95,18 +98,22 @@ pub fn fit_with(
     methods: &Methods,
     cohort: &Path,
     out: &Path,
-    scribbles: Option<PathBuf>,
-    presence: Option<PathBuf>,
+    labels: &Labels,
     config: &Config,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<FitSummary> {
     config.validate()?;
+    check_masks(labels, config)?;
     let cohort = crate::cohorts::open_cohort(cohort, config)?;
     let config = &crate::cohorts::settled(config, &cohort);
     check_trainable(&cohort)?;
-    let source = scribbles.map_or(Scribbles::Simulated, Scribbles::Folder);
-    let presence = presence.as_deref();
+    let source = match (&labels.scribbles, config.input.mixed) {
+        (_, true) => Scribbles::Mixed(labels.clone()),
+        (Some(folder), false) => Scribbles::Folder(folder.clone()),
+        (None, false) => Scribbles::Simulated,
+    };
+    let presence = labels.presence.as_deref();
     if config.input.folds > 0 {
         return cross_validate(methods, &cohort, out, &source, presence, config, device, progress);
     }
@@ -114,7 +121,8 @@ pub fn fit_with(
     let metrics = train_and_measure(&study)?;
     let ids = |scans: &[std::sync::Arc<crate::scan::Scan>]| scans.iter().map(|s| s.id.clone()).collect();
     let (run, train, test) = (study.run.root().to_owned(), ids(&study.train), ids(&study.test));
-    Ok(FitSummary { run, train, test, folds: Vec::new(), metrics })
+    let supervision = study.used.clone();
+    Ok(FitSummary { run, train, test, folds: Vec::new(), metrics, supervision })
 }
 
 /// Both phases on a study's training scans, then predictions and figures of its held-out ones.
@@ -122,12 +130,13 @@ fn train_and_measure(study: &Study<'_>) -> Result<Option<Evaluation>> {
     let Study { run, methods, config, device, progress, .. } = study;
     let scribbles = study.scribbles()?;
     let weak = study.weak_masks(&scribbles)?;
-    let phase1 = Study::tumour_supervision(&scribbles, Some(&weak));
+    let mut phase1 = study.tumours_supervised(&scribbles, &weak);
     let wt = study.train("wt-sc-gc", 2, Start::Random, &phase1, Part::Supervised)?;
+    study.add_predictions(&mut phase1, &wt)?;
     let wt = study.train("wt", 2, Start::From(&wt), &phase1, Part::Crf)?;
     let tumours = study.tumour_masks(&wt, &scribbles, &weak)?;
     let masks = study.substructures(&tumours)?;
-    let phase2 = study.substructure_supervision(&masks, &scribbles, &weak)?;
+    let phase2 = study.substructures_supervised(&tumours, &masks, &scribbles, &weak)?;
     let sub = study.train("sub-km-sc", 4, Start::NewHead(&wt), &phase2, Part::Supervised)?;
     let sub = study.train("sub", 4, Start::From(&sub), &phase2, Part::Crf)?;
 
@@ -175,10 +184,7 @@ fn cross_validate(
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<FitSummary> {
-    let folder = match scribbles {
-        Scribbles::Folder(folder) => Some(folder.as_path()),
-        Scribbles::Simulated => None,
-    };
+    let folder = scribbles.folder();
     let inputs = Inputs::of(cohort, folder, presence)?;
     RunDir::examine(out, config, &inputs)?;
     let whole = Split::stratified(&strata(cohort, presence)?, config.input.folds, config.seed)?;
@@ -212,7 +218,14 @@ fn cross_validate(
     run.write_json("metrics.json", &metrics)?;
     run.write("metrics.csv", metrics.to_csv().as_bytes())?;
     let Split { train, test, folds } = whole;
-    Ok(FitSummary { run: run.root().to_owned(), train, test, folds, metrics: Some(metrics) })
+    Ok(FitSummary {
+        run: run.root().to_owned(),
+        train,
+        test,
+        folds,
+        metrics: Some(metrics),
+        supervision: Vec::new(),
+    })
 }
 
 /// What folds are balanced by: presence from the table, else from the reference, and the reference's volume.

@@ -44,6 +44,23 @@ impl Inputs {
         Ok(Self { files: files.collect::<Result<_>>()? })
     }
 
+    /// With the masks that train, where there are any.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn with_masks(mut self, cohort: &Cohort, folder: Option<&Path>) -> Result<Self> {
+        for case in &cohort.cases {
+            let path = folder.map(|folder| companion(folder, &case.id, "seg"));
+            if let Some(path) = path.filter(|path| path.is_file()) {
+                for (part, path) in image_files(&path)?.into_iter().enumerate() {
+                    let name = ["mask", "mask voxels"][part.min(1)];
+                    self.files.insert(format!("{name} of {}", case.id), fingerprint(&path)?);
+                }
+            }
+        }
+        Ok(self)
+    }
+
     /// Whether every scan has a name that `phantom` gives.
     pub fn are_synthetic(&self) -> bool {
         let mut scans = self.files.keys().filter_map(|name| name.strip_prefix("t1 of ")).peekable();

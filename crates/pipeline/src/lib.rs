@@ -5,14 +5,13 @@
 //! the traits of [`methods`].
 //!
 //! ```no_run
-//! use scribseg_pipeline::{Config, FitOptions, Preset, Silent, fit};
+//! use scribseg_pipeline::{Config, FitOptions, Labels, Preset, Silent, fit};
 //!
 //! let config = Config::preset(Preset::Phantom)?;
 //! let options = FitOptions {
 //!     cohort: "scans".into(),
 //!     out: "runs/first".into(),
-//!     scribbles: Some("scribbles".into()),
-//!     presence: None,
+//!     labels: Labels { scribbles: Some("scribbles".into()), ..Labels::default() },
 //!     config,
 //!     device: candle_core::Device::Cpu,
 //! };
@@ -30,22 +29,27 @@ mod config;
 mod error;
 mod evaluation;
 mod events;
+pub mod evidence;
 mod experiments;
 mod feed;
 mod fit;
 mod inputs;
+mod kinds;
 mod losses;
 pub mod methods;
+mod mixed;
 mod model;
 mod models;
 pub mod onnx;
 mod plan;
 mod prepared;
+mod presence;
 mod progress;
 mod rows;
 mod run;
 mod scan;
 mod schedule;
+mod scribbles;
 mod segment;
 mod slices;
 mod split;
@@ -59,12 +63,13 @@ pub const MODALITIES: [&str; 4] = ["t1", "t1ce", "t2", "flair"];
 
 pub use cohorts::declared;
 pub use config::{
-    Cluster, Config, Crf, Evaluate, GraphCut, Input, Network, PhantomCohort, Phase, Preset, Scribble,
-    ScribbleValues, Train,
+    Cluster, Config, Crf, Evaluate, GraphCut, Input, MaskValues, Network, PhantomCohort, Phase, Preset,
+    Scribble, ScribbleValues, Train,
     keys::{Expected, Key},
     origins::{Origin, Resolved},
 };
 pub use error::{Error, Result};
+pub use evidence::{Labels, Masks, Sources, Used};
 pub use experiments::{
     FigureCase, ROWS, RegionFigures, ReproduceOptions, Reproduced, Row, RowId, Table1, parse_rows, reproduce,
 };
@@ -72,6 +77,7 @@ pub use fit::{FitOptions, FitSummary, fit, fit_with};
 pub use inputs::Inputs;
 pub use model::{Card, Grids, load as load_model, save as save_model};
 pub use plan::{Estimate, Plan, PlannedRun, PlannedScan, PlannedStage, plan};
+pub use presence::contradictions;
 pub use progress::{Progress, Silent};
 pub use run::RunDir;
 pub use scan::Scan;
@@ -79,4 +85,3 @@ pub use scribseg_unet::{Precision, check_device};
 pub use segment::{Smoothing, classes, merge, smoothed_classes};
 pub use slices::{Slice, slices};
 pub use split::{Split, Stratum};
-pub use study::contradictions;

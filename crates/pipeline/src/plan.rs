@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::fit::{FitOptions, check_trainable, strata};
+use crate::evidence::{Masks, Sources};
+use crate::fit::{FitOptions, check_masks, check_trainable, strata};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
 use crate::model;
@@ -59,6 +60,9 @@ pub struct PlannedScan {
     pub role: String,
     /// Where its scribbles come from.
     pub scribbles: String,
+    /// In a mixed fit, where its mask comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
     /// Where its presence labels come from.
     pub presence: String,
     /// Whether there is a reference.
@@ -91,9 +95,11 @@ pub struct PlannedStage {
     pub done: usize,
 }
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 13] = [
     "config.toml, split.json, inputs.json",
     "prepared/<case>.safetensors (until the run is done)",
+    "supervision.json (of a mixed fit)",
+    "slices/<rank>-<case>.safetensors (of up to six held-out scans)",
     "weak/<case>/{scribble,graphcut,wt,kmeans}.nii.gz (of training scans)",
     "checkpoints/<stage>.safetensors (while it trains)",
     "models/<stage>.safetensors",
@@ -111,31 +117,41 @@ const FILES: [&str; 11] = [
 /// # Errors
 /// What `fit` would refuse before it trains, as far as this looks.
 pub fn plan(options: &FitOptions, progress: &dyn Progress) -> Result<Plan> {
-    let FitOptions { cohort, out, scribbles, presence, config, device } = options;
+    let FitOptions { cohort, out, labels, config, device } = options;
     config.validate()?;
     let cohort = crate::cohorts::open_cohort(cohort, config)?;
     let config = &crate::cohorts::settled(config, &cohort);
     check_trainable(&cohort)?;
     cohort.require_modalities()?;
-    let (scribbles, presence) = (scribbles.as_deref(), presence.as_deref());
+    check_masks(labels, config)?;
+    let (scribbles, presence) = (labels.scribbles.as_deref(), labels.presence.as_deref());
+    let sources = match config.input.mixed {
+        true => Some(Sources::open(&cohort, labels, config)?),
+        false => None,
+    };
     if RunDir::holds_run_of(out, config)? {
-        RunDir::same_inputs(out, &Inputs::of(&cohort, scribbles, presence)?)?;
+        let mut inputs = Inputs::of(&cohort, scribbles, presence)?;
+        if let Some(Masks::Folder(masks)) = &labels.masks {
+            inputs = inputs.with_masks(&cohort, Some(masks))?;
+        }
+        RunDir::same_inputs(out, &inputs)?;
     }
     let whole = match config.input.folds {
-        0 => {
-            let cases: Vec<_> = cohort.cases.iter().map(|c| (c.id.clone(), c.reference.is_some())).collect();
-            Split::draw(&cases, config.input.train_fraction, config.seed)
-        }
+        0 => Split::of(&cohort, config)?,
         folds => Split::stratified(&strata(&cohort, presence)?, folds, config.seed)?,
     };
-    let scans = scans(&cohort, &whole, scribbles, presence)?;
+    let scans = match &sources {
+        Some(sources) => mixed_scans(&cohort, &whole, sources)?,
+        None => scans(&cohort, &whole, scribbles, presence)?,
+    };
     let runs: Vec<PlannedRun> = match whole.folds.as_slice() {
         [] => vec![run(out, &whole, config)],
         folds => (1..).zip(folds).map(|(n, split)| run(&Fold::folder(out, n), split, config)).collect(),
     };
     let methods = Methods::paper(config);
     let trained = whole.folds.first().unwrap_or(&whole);
-    let sample = sample::take(&cohort, trained, scribbles, presence, config, &methods, device, progress)?;
+    let sample =
+        sample::take(&cohort, trained, labels, sources.as_ref(), config, &methods, device, progress)?;
     let estimate = estimate::of(&runs, &sample, config, device.is_cpu());
     let [layout, scheme, _] = cohort.why.clone();
     Ok(Plan {
@@ -232,9 +248,35 @@ fn scans(
             }
         };
         let reference = case.reference.is_some();
-        planned.push(PlannedScan { id: case.id.clone(), role, scribbles, presence, reference });
+        planned.push(PlannedScan { id: case.id.clone(), role, scribbles, mask: None, presence, reference });
     }
     Ok(planned)
+}
+
+/// The scans of a mixed fit, as far as files tell; what they say of each other is seen when they are read.
+fn mixed_scans(cohort: &Cohort, whole: &Split, sources: &Sources) -> Result<Vec<PlannedScan>> {
+    let none = || "none".to_owned();
+    let name = |path: PathBuf| path.file_name().map_or_else(none, |name| name.to_string_lossy().into_owned());
+    let planned = |case: &scribseg_io::Case| {
+        let trains = !whole.test.contains(&case.id);
+        let (mask, scribble) = (sources.mask_of(case)?, sources.scribble_file(&case.id));
+        let presence = match sources.row(&case.id) {
+            Some(row) => words(&row),
+            None if mask.is_some() => "from its mask".to_owned(),
+            None => none(),
+        };
+        let [scribbles, mask] = [scribble, mask].map(|path| path.map_or_else(none, name));
+        let not = |what: String| if trains { what } else { "not used".to_owned() };
+        Ok(PlannedScan {
+            id: case.id.clone(),
+            role: if trains { "train" } else { "held out" }.to_owned(),
+            scribbles: not(scribbles),
+            mask: Some(not(mask)),
+            presence: not(presence),
+            reference: case.reference.is_some(),
+        })
+    };
+    cohort.cases.iter().map(planned).collect()
 }
 
 /// A row of the presence table.

@@ -214,7 +214,7 @@ impl Rows<'_> {
         let begun = Instant::now();
         let was_there = study.run.has(&model_of(stage.name));
         let supervision = if was_there {
-            Supervision { strong: vec![], weak: vec![] }
+            Supervision { strong: vec![], weak: vec![], kinds: vec![] }
         } else {
             self.supervision(stage.name, study)?
         };
@@ -243,6 +243,7 @@ impl Rows<'_> {
             strong: (masks.iter().zip(&study.train))
                 .map(|(m, s)| labels::inside_brain(m, &s.brain))
                 .collect(),
+            kinds: Vec::new(),
         };
         match stage {
             "wt-full" => Ok(dense(study.references()?.iter().map(labels::full_tumour).collect())),

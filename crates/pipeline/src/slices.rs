@@ -46,6 +46,11 @@ fn chosen(evaluation: &Evaluation) -> Vec<&str> {
     spread(order.len(), SCANS).into_iter().map(|i| evaluation.cases[order[i]].id.as_str()).collect()
 }
 
+/// What the slices of so many held-out scans take at the most, if about three quarters of a crop are brain.
+pub(crate) fn bytes(scans: usize, [rows, columns]: [usize; 2], depth: usize) -> usize {
+    scans.min(SCANS) * SLICES.min(depth) * (2 + IMAGES.len()) * (rows * columns * 3 / 4)
+}
+
 /// First and last row and column of the brain, and one pixel more on each side.
 fn bounds(brain: ArrayView3<'_, bool>) -> [std::ops::Range<usize>; 2] {
     let (_, height, width) = brain.dim();

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom;
-use scribseg_io::Presence;
+use scribseg_io::{Cohort, Presence};
 use serde::{Deserialize, Serialize};
 
 use crate::batches::generator;
+use crate::config::Config;
 use crate::error::{Error, Result};
 
 /// Which cases train and which test.
@@ -44,8 +45,38 @@ impl Split {
         Self::holding_out(test, cases.iter().map(|c| &c.0))
     }
 
+    /// The one split of a cohort: the cases of `input.held_out`, or a draw by `input.train_fraction`.
+    ///
+    /// # Errors
+    /// Cases to hold out that are not there, have no reference, or leave none to train on.
+    pub(crate) fn of(cohort: &Cohort, config: &Config) -> Result<Self> {
+        if !config.input.held_out.is_empty() {
+            return Self::held_out(cohort, &config.input.held_out);
+        }
+        let cases: Vec<_> = cohort.cases.iter().map(|c| (c.id.clone(), c.reference.is_some())).collect();
+        Ok(Self::draw(&cases, config.input.train_fraction, config.seed))
+    }
+
+    /// The split that holds out these cases.
+    fn held_out(cohort: &Cohort, ids: &[String]) -> Result<Split> {
+        let lacks = |id: &&String| !cohort.cases.iter().any(|c| &&c.id == id && c.reference.is_some());
+        if let Some(id) = ids.iter().find(lacks) {
+            return Err(Error::Config(format!(
+                "key `input.held_out`: expected cases with a reference to measure them by, found `{id}`, which {} has not",
+                cohort.root.display()
+            )));
+        }
+        let split = Split::holding_out(ids.to_vec(), cohort.cases.iter().map(|c| &c.id));
+        if split.train.is_empty() {
+            return Err(Error::Config(
+                "key `input.held_out`: expected a case that is left to train on, found none".into(),
+            ));
+        }
+        Ok(split)
+    }
+
     /// `test` held out, all others in training.
-    fn holding_out<'a>(mut test: Vec<String>, cases: impl Iterator<Item = &'a String>) -> Self {
+    pub(crate) fn holding_out<'a>(mut test: Vec<String>, cases: impl Iterator<Item = &'a String>) -> Self {
         let mut train: Vec<String> = cases.filter(|id| !test.contains(id)).cloned().collect();
         test.sort();
         train.sort();

@@ -7,17 +7,20 @@ use candle_core::Device;
 use candle_nn::VarMap;
 use ndarray::{Array3, Zip};
 use rayon::prelude::*;
-use scribseg_io::{Cohort, LabelScheme, LabelVolume, Presence, PresenceTable, ScribbleMapping, companion};
+use scribseg_io::{Cohort, LabelScheme, LabelVolume, Presence, companion};
 
-use crate::batches::{Supervision, derived_seed};
+use crate::batches::{Kind, Supervision, derived_seed};
 use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
+use crate::evidence::{Evidence, Labels, Masks, Sources, Used};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
 use crate::prepared;
+use crate::presence::presence_of;
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
+use crate::scribbles::{has_tumour, scribble_of, simulate};
 use crate::segment;
 use crate::split::Split;
 use crate::supervision as labels;
@@ -54,6 +57,19 @@ impl Part {
 pub(crate) enum Scribbles {
     Simulated,
     Folder(PathBuf),
+    /// Whatever there is of each scan, masks and presence too.
+    Mixed(Labels),
+}
+
+impl Scribbles {
+    /// The user's own.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder) => Some(folder),
+            Self::Simulated => None,
+            Self::Mixed(labels) => labels.scribbles.as_deref(),
+        }
+    }
 }
 
 /// One fold of a cross-validation: it is fitted in the folder `fold-<number>` of the run directory.
@@ -85,6 +101,10 @@ pub(crate) struct Study<'a> {
     pub(crate) presence: Vec<Presence>,
     /// The user's scribbles on the training scans' crops; without them they are simulated.
     given: Option<Arc<Vec<Array3<u8>>>>,
+    /// Of a mixed fit, what there is of the training scans.
+    evidence: Option<Arc<Vec<Evidence>>>,
+    /// Of a mixed fit, what trains of each.
+    pub(crate) used: Vec<Used>,
 }
 
 impl<'a> Study<'a> {
@@ -102,10 +122,7 @@ impl<'a> Study<'a> {
         device: &'a Device,
         progress: &'a dyn Progress,
     ) -> Result<Self> {
-        let folder = match scribbles {
-            Scribbles::Folder(folder) => Some(folder.as_path()),
-            Scribbles::Simulated => None,
-        };
+        let folder = scribbles.folder();
         scribseg_crf_kernels::CpuPath::detect().map_err(|e| Error::Config(e.to_string()))?;
         for folder in &cohort.strange {
             progress.log(&format!(
@@ -113,16 +130,24 @@ impl<'a> Study<'a> {
                 folder.display()
             ));
         }
-        let inputs = Inputs::of(cohort, folder, presence)?;
+        let mut inputs = Inputs::of(cohort, folder, presence)?;
+        let sources = match scribbles {
+            Scribbles::Mixed(labels) => {
+                if let Some(Masks::Folder(masks)) = &labels.masks {
+                    inputs = inputs.with_masks(cohort, Some(masks))?;
+                }
+                Some(Sources::open(cohort, labels, config)?)
+            }
+            _ => None,
+        };
         let whole_run = out;
         RunDir::examine(whole_run, config, &inputs)?;
         let fold_folder = fold.map(|fold| Fold::folder(out, fold.number));
         let out = fold_folder.as_deref().unwrap_or(out);
         RunDir::examine(out, config, &inputs)?;
-        let cases: Vec<_> = cohort.cases.iter().map(|c| (c.id.clone(), c.reference.is_some())).collect();
         let split = match fold.and_then(|fold| fold.whole.folds.get(fold.number - 1)) {
             Some(split) => split.clone(),
-            None => Split::draw(&cases, config.input.train_fraction, config.seed),
+            None => Split::of(cohort, config)?,
         };
         progress.stage(
             "prepare",
@@ -133,7 +158,7 @@ impl<'a> Study<'a> {
                 cohort.scheme.describe()
             ),
         );
-        progress.begin("prepare", cases.len() as u64);
+        progress.begin("prepare", cohort.cases.len() as u64);
         let done = std::sync::atomic::AtomicU64::new(0);
         let stride = methods.network.stride();
         // Of the same configuration over the same files, as was just examined.
@@ -194,9 +219,28 @@ impl<'a> Study<'a> {
         if fold.is_some() {
             presence_of(cohort, presence, trained, &crate::progress::Silent)?;
         }
-        let presence = presence_of(cohort, presence, &train, progress)?;
-        let given = match folder {
-            Some(folder) => {
+        let (evidence, used) = match &sources {
+            Some(sources) => {
+                let (evidence, used) = sources.gather(cohort, train.par_iter().map(|scan| &**scan))?;
+                used.iter().for_each(|used| progress.log(&format!("{}: {}", used.id, used.in_words())));
+                (Some(evidence), used)
+            }
+            None => (None, Vec::new()),
+        };
+        let presence = match &evidence {
+            Some(evidence) => evidence.iter().map(|e| e.presence).collect(),
+            None => presence_of(cohort, presence, &train, progress)?,
+        };
+        let given = match (folder, &evidence) {
+            (_, Some(evidence)) => {
+                // A mask says more than the scribbles beside it.
+                let drawn = |(e, scan): (&Evidence, &Arc<Scan>)| match (&e.scribble, &e.mask) {
+                    (Some(scribble), None) => scribble.clone(),
+                    _ => Array3::zeros(scan.brain.dim()),
+                };
+                Some(evidence.iter().zip(&train).map(drawn).collect())
+            }
+            (Some(folder), None) => {
                 let values = config.input.scribble_values.mapping()?;
                 // Of held-out scans those that are there are looked at too: a fault does not depend on the split.
                 let there = |s: &&Arc<Scan>| fold.is_some() || companion(folder, &s.id, "scribble").is_file();
@@ -205,7 +249,7 @@ impl<'a> Study<'a> {
                     .try_for_each(|s| scribble_of(folder, s, &values).map(|_| ()))?;
                 Some(train.par_iter().map(|s| scribble_of(folder, s, &values)).collect::<Result<Vec<_>>>()?)
             }
-            None => {
+            (None, None) => {
                 progress.log("no --scribbles: scribbles are simulated from the reference segmentations");
                 trained.iter().try_for_each(|scan| has_tumour(scan))?;
                 None
@@ -216,6 +260,9 @@ impl<'a> Study<'a> {
         }
         let run = RunDir::open(out, config, &inputs)?;
         run.write_json("split.json", &split)?;
+        if evidence.is_some() {
+            run.write_json("supervision.json", &used)?;
+        }
         // A run that has its last model needs them no more. One after another: each takes its size in memory once more.
         let needed = !run.has("models/sub.safetensors");
         let mut keep = anew.iter().take_while(|_| needed);
@@ -236,6 +283,8 @@ impl<'a> Study<'a> {
             test,
             presence,
             given: given.map(Arc::new),
+            evidence: evidence.map(Arc::new),
+            used,
         })
     }
 
@@ -251,6 +300,8 @@ impl<'a> Study<'a> {
             test: self.test.clone(),
             presence: self.presence.clone(),
             given: self.given.clone(),
+            evidence: self.evidence.clone(),
+            used: self.used.clone(),
             ..*self
         }
     }
@@ -259,6 +310,15 @@ impl<'a> Study<'a> {
     pub(crate) fn read_prediction(&self, folder: &str, scan: &Scan) -> Result<Array3<u8>> {
         let path = self.run.path(&format!("{folder}/{}_seg.nii.gz", scan.id));
         Ok(scribseg_io::read_segmentation(&path, &scan.geometry, self.scheme)?)
+    }
+
+    /// Of a mixed fit, what there is of each training scan.
+    pub(crate) fn evidence(&self) -> Option<&[Evidence]> {
+        self.evidence.as_ref().map(|evidence| evidence.as_slice())
+    }
+
+    fn evidence_of(&self, scan: usize) -> Option<&Evidence> {
+        self.evidence()?.get(scan)
     }
 
     /// The run is done: what only a further start would need goes.
@@ -321,7 +381,12 @@ impl<'a> Study<'a> {
 
     /// G: the graph cut of every training scan.
     pub(crate) fn weak_masks(&self, scribbles: &[Array3<u8>]) -> Result<Vec<Array3<u8>>> {
-        self.volumes("graphcut", "graph cut", |i, scan| self.methods.seeds.expand(scan, scribbles[i].view()))
+        self.volumes("graphcut", "graph cut", |i, scan| match self.evidence_of(i) {
+            Some(e) if e.tumour_kind() != Kind::Scribbles => {
+                Ok(e.tumour_of_mask(&scan.brain).unwrap_or_else(|| Array3::zeros(scan.brain.dim())))
+            }
+            _ => self.methods.seeds.expand(scan, scribbles[i].view()),
+        })
     }
 
     /// The whole-tumour masks that a network gives on the training scans. Where it finds nothing, what scribbles and
@@ -333,6 +398,9 @@ impl<'a> Study<'a> {
         weak: &[Array3<u8>],
     ) -> Result<Vec<Array3<bool>>> {
         let masks = self.volumes("wt", "whole tumours of the training scans", |i, scan| {
+            if self.evidence_of(i).is_some_and(|e| e.tumour_kind() == Kind::Mask) {
+                return Ok(weak[i].mapv(|v| u8::from(v == 1)));
+            }
             let network = self.methods.network.load(2, weights, self.device)?;
             let mask = segment::classes(&*network, scan, self.device)?;
             if mask.iter().any(|&v| v != 0) {
@@ -347,6 +415,14 @@ impl<'a> Study<'a> {
     /// Sub-structures inside the whole tumours of the training scans.
     pub(crate) fn substructures(&self, tumours: &[Array3<bool>]) -> Result<Vec<Array3<u8>>> {
         self.volumes("kmeans", "k-means", |i, scan| {
+            if let Some(e) = self.evidence_of(i) {
+                if let Some(mask) = e.substructure_mask() {
+                    return Ok(mask.mapv(|v| if v <= 3 { v } else { 0 }));
+                }
+                if !e.tells_presence() || !tumours[i].iter().any(|&v| v) {
+                    return Ok(Array3::zeros(scan.brain.dim()));
+                }
+            }
             let seed = derived_seed(self.config.seed, "cluster", i as u64);
             self.methods.substructures.label(scan, tumours[i].view(), self.presence[i], seed)
         })
@@ -383,7 +459,11 @@ impl<'a> Study<'a> {
             supervision,
             phase,
             iterations: part.iterations(phase),
-            dice: if part == Part::Full { self.config.train.full_dice } else { 0.0 },
+            dice: if part == Part::Full || supervision.kinds.contains(&Kind::Mask) {
+                self.config.train.full_dice
+            } else {
+                0.0
+            },
             crf_channels: (part == Part::Crf).then_some(channels),
         })
     }
@@ -395,7 +475,7 @@ impl<'a> Study<'a> {
             Some(weak) => weak.iter().map(|g| labels::tumour_classes(g.view())).collect(),
             None => scribbles.iter().map(labels::nothing).collect(),
         };
-        Supervision { strong, weak }
+        Supervision { strong, weak, kinds: Vec::new() }
     }
 
     /// Phase 2's S' and G' from sub-structure masks.
@@ -413,144 +493,8 @@ impl<'a> Study<'a> {
         let weak = (masks.iter().zip(weak).zip(&strong))
             .map(|((m, g), s)| labels::substructure_masks(m, g, s))
             .collect();
-        Ok(Supervision { strong, weak })
+        Ok(Supervision { strong, weak, kinds: Vec::new() })
     }
-}
-
-/// A user's scribble on a scan's crop: 0 unknown, 1 tumour, 2 healthy, some of each inside the brain.
-pub(crate) fn scribble_of(folder: &Path, scan: &Scan, values: &ScribbleMapping) -> Result<Array3<u8>> {
-    let path = companion(folder, &scan.id, "scribble");
-    let refuse = |problem: String| Error::Cohort { path: path.clone(), problem };
-    if !path.is_file() {
-        return Err(refuse(format!(
-            "expected the scribble of case {}, found no such file; draw it, or leave the case out",
-            scan.id
-        )));
-    }
-    scribseg_io::one_companion(folder, &scan.id, "scribble")?;
-    let whole = scribseg_io::read_scribble(&path, &scan.geometry, values)?;
-    let scribble = scan.crop(whole.view(), 0);
-    for (code, what) in [(1, "the tumour"), (2, "healthy tissue")] {
-        if !Zip::from(&scribble).and(&scan.brain).any(|&s, &inside| s == code && inside) {
-            let outside = match whole.iter().any(|&v| v == code) {
-                true => " there, some outside the brain or the crop (`input.crop_mm`)",
-                false => "",
-            };
-            return Err(refuse(format!(
-                "expected a scribble on {what} (value {}) inside the brain, found none{outside}; draw one, or leave the case out",
-                values.values_of(code)
-            )));
-        }
-    }
-    Ok(scribble)
-}
-
-/// An error unless a scan has a tumour to simulate a scribble from.
-fn has_tumour(scan: &Scan) -> Result<()> {
-    let Some(reference) = &scan.reference else {
-        return Err(Error::case(
-            &scan.id,
-            "expected a scribble, or a reference (`_seg`) to simulate one from, found neither; give `--scribbles DIR`, add the reference, or leave the case out",
-        ));
-    };
-    if scan.reference_crop()?.iter().any(|&v| v != 0) {
-        return Ok(());
-    }
-    let found = match reference.iter().any(|&v| v != 0) {
-        true => "a tumour outside the crop alone; widen `input.crop_mm`",
-        false => "background only; leave the case out, or give `--scribbles DIR`",
-    };
-    Err(Error::case(
-        &scan.id,
-        format!("expected a tumour in its reference (`_seg`) to simulate a scribble from, found {found}"),
-    ))
-}
-
-/// Both kinds of scribble drawn from a scan's reference.
-pub(crate) fn simulate(scan: &Scan, config: &Config, seed: u64) -> Result<Array3<u8>> {
-    has_tumour(scan)?;
-    let tumour = scan.reference_crop()?.mapv(|v| v != 0);
-    let params = scribseg_scribble::Params {
-        width_mm: config.scribble.width_mm,
-        shift_mm: config.scribble.shift_mm,
-        rotation_deg: config.scribble.rotation_deg,
-        erode_tumour_mm: config.scribble.erode_tumour_mm,
-        erode_healthy_mm: config.scribble.erode_healthy_mm,
-        ..scribseg_scribble::Params::default()
-    };
-    let scribble = scribseg_scribble::simulate(tumour.view(), scan.brain.view(), scan.spacing, &params, seed)
-        .map_err(|e| Error::case(&scan.id, e))?;
-    if !scribble.iter().any(|&s| s == 2) {
-        return Err(Error::case(
-            &scan.id,
-            format!(
-                "expected room for a scribble on healthy brain, found fewer than {} pixels of it in every slice; widen `input.crop_mm`, give `--scribbles DIR`, or leave the case out",
-                scribseg_scribble::MIN_HEALTHY_PIXELS
-            ),
-        ));
-    }
-    Ok(scribble)
-}
-
-/// Presence labels of `scans`: the given table, the cohort's own, or derived from the references.
-fn presence_of(
-    cohort: &Cohort,
-    given: Option<&Path>,
-    scans: &[Arc<Scan>],
-    progress: &dyn Progress,
-) -> Result<Vec<Presence>> {
-    let own = cohort.root.join("participants.tsv");
-    let table = given.map(Path::to_owned).or_else(|| own.is_file().then_some(own));
-    if let Some(path) = table {
-        progress.log(&format!("presence labels from {}", path.display()));
-        let table = PresenceTable::read(&path)?;
-        // All cases, not the training ones alone: what is refused does not depend on the split.
-        table.for_cases(cohort.cases.iter().map(|c| c.id.as_str()))?;
-        let found = table.for_cases(scans.iter().map(|s| s.id.as_str()))?;
-        for (scan, presence) in scans.iter().zip(&found) {
-            for contradiction in contradictions(scan.reference.as_ref(), *presence) {
-                progress.log(&format!("{}: {} {contradiction}", path.display(), scan.id));
-            }
-        }
-        return Ok(found);
-    }
-    let derived: Result<Vec<_>> = scans.iter().map(|scan| presence_shown(scan)).collect();
-    if derived.is_ok() {
-        progress.log("no presence table: presence labels derived from the reference segmentations");
-    }
-    derived
-}
-
-/// The presence that a scan's reference shows.
-pub(crate) fn presence_shown(scan: &Scan) -> Result<Presence> {
-    let problem = match &scan.reference {
-        Some(reference) if reference.iter().any(|&v| v != 0) => {
-            return Ok(Presence::from_labels(reference.view()));
-        }
-        Some(_) => {
-            "expected a tumour in its reference (`_seg`) to take presence labels from, found background only; give `--presence TSV`, or leave the case out"
-        }
-        None => {
-            "expected presence labels, found neither participants.tsv nor a reference; give `--presence TSV`"
-        }
-    };
-    Err(Error::case(&scan.id, problem))
-}
-
-/// Where a presence table and a reference say different things of a sub-structure, in words.
-pub fn contradictions(reference: Option<&Array3<u8>>, table: Presence) -> Vec<String> {
-    let Some(reference) = reference else { return Vec::new() };
-    let shown = Presence::from_labels(reference.view());
-    [("ED", table.ed, shown.ed), ("ET", table.et, shown.et), ("NCR", table.ncr, shown.ncr)]
-        .into_iter()
-        .filter_map(|(name, table, shown)| match (table, shown) {
-            (Some(true), Some(false)) => Some(format!("has {name} by the table (1), none in its reference")),
-            (Some(false), Some(true)) => {
-                Some(format!("has no {name} by the table (0), some in its reference"))
-            }
-            _ => None,
-        })
-        .collect()
 }
 
 /// A label file of our own on the scan's grid, its values as they are (all of them 0 to 3).

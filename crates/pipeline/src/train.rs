@@ -8,14 +8,15 @@ use candle_core::{Device, Tensor};
 use candle_nn::VarMap;
 use rayon::prelude::*;
 use scribseg_crf_kernels::{LossForm, PairwiseKernel, crf_loss};
-use scribseg_unet::{Sgd, partial_cross_entropy, soft_dice, softmax};
+use scribseg_unet::{Sgd, soft_dice, softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{Batch, Sampler, SliceId, Supervision, derived_seed};
+use crate::batches::{Batch, Kind, Sampler, SliceId, Supervision, derived_seed};
 use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::events::event_file;
 use crate::feed::{Feed, Source};
+use crate::kinds;
 use crate::losses::Losses;
 use crate::methods::{Methods, Pass, Segmenter};
 use crate::model::{self, Card, Grids};
@@ -285,11 +286,16 @@ impl Trainer<'_> {
         let pass = network.pass(&batch.images)?;
         let logits = pass.logits();
         let supervised =
-            partial_cross_entropy(logits, &batch.strong, &batch.weak, stage.phase.lambda).map_err(fault)?;
+            kinds::supervised(logits, slices, batch, &stage.supervision.kinds, stage.phase.lambda)
+                .map_err(fault)?;
         let (mut loss, mut overlap, mut pairwise) = (supervised.clone(), None, None);
-        if stage.dice > 0.0 {
-            let dice = softmax(logits).and_then(|y| soft_dice(&y, &batch.strong)).map_err(fault)?;
-            let dice = (dice * stage.dice)?;
+        let (masks, share) = match stage.supervision.kinds.is_empty() {
+            true => (Some(batch.strong.clone()), 1.0),
+            false => kinds::of_kind(slices, &stage.supervision.kinds, Kind::Mask, &batch.strong)?,
+        };
+        if let (true, Some(masks)) = (stage.dice > 0.0, masks) {
+            let dice = softmax(logits).and_then(|y| soft_dice(&y, &masks)).map_err(fault)?;
+            let dice = (dice * (stage.dice * share))?;
             overlap = Some(dice.clone());
             loss = (loss + dice)?;
         }

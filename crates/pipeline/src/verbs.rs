@@ -19,10 +19,12 @@ use crate::evaluation::{self, measure, policy};
 pub use crate::evaluation::{Evaluated, evaluate};
 use crate::methods::Methods;
 use crate::models::{Model, Models};
+use crate::presence::presence_shown;
 use crate::progress::Progress;
 use crate::scan::Scan;
+use crate::scribbles::{scribble_of, simulate};
 use crate::segment::{Smoothing, merge, smoothed_classes};
-use crate::study::{CRF_SUBSTRUCTURES, CRF_TUMOUR, presence_shown, scribble_of, simulate};
+use crate::study::{CRF_SUBSTRUCTURES, CRF_TUMOUR};
 
 /// What a verb needs of every case, and how its scans are prepared.
 struct Each<'a> {

@@ -6,12 +6,13 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 use scribseg_io::{Case, Cohort, Fault, Presence, PresenceTable, ScribbleMapping};
-use scribseg_pipeline::{Progress, Scan};
+use scribseg_pipeline::{Labels, Masks, Progress, Scan, Sources, Used};
 use serde::Serialize;
 
 use crate::arguments::{Check, PresetName};
 use crate::given;
 use crate::outcome::{Outcome, print, print_json};
+use crate::settings;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -22,6 +23,9 @@ struct Report<'a> {
     why: Why<'a>,
     cases: usize,
     with_reference: usize,
+    /// What a mixed fit would train on.
+    #[serde(skip_serializing_if = "<[Used]>::is_empty")]
+    supervision: &'a [Used],
     faults: &'a [Fault],
 }
 
@@ -34,7 +38,9 @@ struct Why<'a> {
 }
 
 pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome> {
-    let config = arguments.settings.config(PresetName::Paper)?;
+    let mut config = arguments.settings.config(PresetName::Paper)?;
+    settings::set_mixed(&mut config, &arguments.mixed)?;
+    let mixed = config.input.mixed;
     let values = config.input.scribble_values.mapping()?;
     given::scribbles(arguments.scribbles.as_deref())?;
     given::presence(arguments.presence.as_deref())?;
@@ -47,9 +53,16 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
     let own = Some(cohort.root.join("participants.tsv")).filter(|path| path.is_file());
     let table = arguments.presence.clone().or(own);
     let (rows, presence_faults) = match &table {
-        Some(path) => presence(&cohort, path),
-        None => (BTreeMap::new(), Vec::new()),
+        Some(path) if !mixed => presence(&cohort, path),
+        _ => (BTreeMap::new(), Vec::new()),
     };
+    let labels = Labels {
+        scribbles: arguments.scribbles.clone(),
+        masks: arguments.mixed.masks.as_deref().map(Masks::from),
+        presence: arguments.presence.clone(),
+    };
+    let sources = if mixed { Some(Sources::open(&cohort, &labels, &config)?) } else { None };
+    let used = Mutex::new(BTreeMap::new());
     let voxels = Mutex::new(BTreeMap::new());
     let mut faults = scribseg_io::check_with(&cohort, |case, loaded| {
         let mut faults = Vec::new();
@@ -72,19 +85,46 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
                 hint: "mend it or leave the case out".into(),
             }),
             Ok(scan) => {
-                faults.extend(unlabelled(case, &scan, table.is_some(), arguments.scribbles.is_some()));
+                let needs_none = sources.is_some();
+                faults.extend(unlabelled(
+                    case,
+                    &scan,
+                    needs_none || table.is_some(),
+                    needs_none || arguments.scribbles.is_some(),
+                ));
                 if let Ok(mut voxels) = voxels.lock() {
                     voxels.insert(case.id.clone(), scan.spacing);
                 }
-                faults.extend(
-                    arguments.scribbles.iter().filter_map(|folder| scribble(case, folder, &scan, &values)),
-                );
+                match sources.as_ref().map(|sources| sources.used(case, &scan)) {
+                    Some(Ok(found)) => {
+                        if let Ok(mut used) = used.lock() {
+                            used.insert(case.id.clone(), found);
+                        }
+                    }
+                    Some(Err(error)) => faults.push(Fault {
+                        case: case.id.clone(),
+                        file: case.paths[0].parent().unwrap_or(&cohort.root).to_path_buf(),
+                        expected: "labels that can be trained on".into(),
+                        found: error.to_string(),
+                        hint: "mend them or leave the case out".into(),
+                    }),
+                    None => faults.extend(
+                        arguments
+                            .scribbles
+                            .iter()
+                            .filter_map(|folder| scribble(case, folder, &scan, &values)),
+                    ),
+                }
             }
         }
         faults
     });
     faults.extend(presence_faults);
     faults.extend(other_pixels(&cohort, &voxels.into_inner().unwrap_or_default()));
+    let used: Vec<Used> = used.into_inner().unwrap_or_default().into_values().collect();
+    for used in &used {
+        progress.log(&format!("{}: {}", used.id, used.in_words()));
+    }
     let without: Vec<&str> =
         cohort.cases.iter().filter(|c| c.reference.is_none()).map(|c| c.id.as_str()).collect();
     if !without.is_empty() && without.len() < cohort.cases.len() {
@@ -104,6 +144,7 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
         },
         cases: cohort.cases.len(),
         with_reference: cohort.cases.iter().filter(|c| c.reference.is_some()).count(),
+        supervision: &used,
         faults: &faults,
     };
     if arguments.json {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use candle_core::Device;
-use scribseg_pipeline::{Config, FitOptions, Origin, Progress, ReproduceOptions};
+use scribseg_pipeline::{Config, FitOptions, Labels, Masks, Origin, Progress, ReproduceOptions};
 
 use super::{report, written};
 use crate::arguments::{Fit, Predict, Reproduce};
@@ -17,10 +17,14 @@ pub(crate) fn fit(arguments: Fit, device: Device, progress: &dyn Progress) -> Re
     let mut config = resolved.config;
     settings::set_precision(&mut config, arguments.precision, &device)?;
     settings::set_folds(&mut config, arguments.folds)?;
-    let Fit { cohort, out, scribbles, presence, json, dry_run, .. } = arguments;
+    settings::set_mixed(&mut config, &arguments.mixed)?;
+    let Fit { cohort, out, scribbles, presence, mixed, json, dry_run, .. } = arguments;
     given::scribbles(scribbles.as_deref())?;
     given::presence(presence.as_deref())?;
-    let options = FitOptions { cohort, out, scribbles, presence, config, device };
+    let masks = mixed.masks.as_deref().map(Masks::from);
+    given::masks(masks.as_ref())?;
+    let labels = Labels { scribbles, masks, presence };
+    let options = FitOptions { cohort, out, labels, config, device };
     if dry_run {
         let plan = scribseg_pipeline::plan(&options, progress)?;
         if json {

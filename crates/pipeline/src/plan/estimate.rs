@@ -119,8 +119,10 @@ fn disk_of(run: &PlannedRun, sample: &Sample, config: &Config) -> usize {
     let points = |iterations: usize| iterations / (iterations / 100).max(1);
     let curves: usize = run.stages.iter().map(|stage| points(stage.iterations) * 330).sum();
     let tables = 8192 + 300 * (run.train + run.test) + 4096 * run.test;
-    let page = 40_000 + config.to_toml().len();
-    models + weak + predictions + curves + tables + page
+    let slices = crate::slices::bytes(run.test, sample.crop, sample.depth);
+    // In the page two of a slice's parts are compressed, and written as text.
+    let page = 40_000 + config.to_toml().len() + slices / 2;
+    models + weak + predictions + curves + tables + slices + page
 }
 
 /// What goes again: prepared scans and a checkpoint.

@@ -12,13 +12,16 @@ use scribseg_io::{Case, Cohort, PresenceTable};
 use super::STAGES;
 use crate::batches::{Sampler, Supervision};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::evidence::{Labels, Sources};
 use crate::methods::Methods;
+use crate::presence::presence_shown;
 use crate::progress::{Progress, Silent};
 use crate::run::RunDir;
 use crate::scan::Scan;
+use crate::scribbles::{scribble_of, simulate};
 use crate::split::Split;
-use crate::study::{self, CRF_SUBSTRUCTURES, CRF_TUMOUR, Part, Study};
+use crate::study::{CRF_SUBSTRUCTURES, CRF_TUMOUR, Part, Study};
 use crate::supervision as labels;
 use crate::train::{Stage, Start, StepCost, Trainer};
 
@@ -68,16 +71,29 @@ pub(crate) fn activations(config: &Config, [rows, columns]: [usize; 2], slices: 
 pub(crate) fn take(
     cohort: &Cohort,
     split: &Split,
-    folder: Option<&Path>,
-    presence: Option<&Path>,
+    given: &Labels,
+    sources: Option<&Sources>,
     config: &Config,
     methods: &Methods,
     device: &Device,
     progress: &dyn Progress,
 ) -> Result<Sample> {
     let wanted = rayon::current_num_threads().clamp(1, SCANS);
-    let cases: Vec<&Case> =
-        cohort.cases.iter().filter(|case| split.train.contains(&case.id)).take(wanted).collect();
+    let mut cases: Vec<&Case> = cohort.cases.iter().filter(|case| split.train.contains(&case.id)).collect();
+    if let Some(sources) = sources {
+        // Without a mask or scribbles there is nothing to try the first stage on.
+        let is_drawn = |case: &&Case| {
+            sources.scribble_file(&case.id).is_some() || !matches!(sources.mask_of(case), Ok(None))
+        };
+        cases.retain(is_drawn);
+        if cases.is_empty() {
+            return Err(Error::Cohort {
+                path: cohort.root.clone(),
+                problem: "expected a mask or scribbles of at least one training scan, found none; give `--masks` or `--scribbles`".into(),
+            });
+        }
+    }
+    cases.truncate(wanted);
     let count = cases.len().max(1) as f64;
     progress.stage("trial", &format!("{} scans and a few training steps, in memory", cases.len()));
     let stride = methods.network.stride();
@@ -91,22 +107,35 @@ pub(crate) fn take(
     let begun = Instant::now();
     let values = config.input.scribble_values.mapping()?;
     let own = cohort.root.join("participants.tsv");
-    let table = match presence.map(Path::to_owned).or_else(|| own.is_file().then_some(own)) {
+    let table = match given.presence.clone().or_else(|| own.is_file().then_some(own)) {
         Some(path) => Some(PresenceTable::read(path)?),
         None => None,
     };
     let labelled: Vec<[Array3<u8>; 3]> = scans
         .par_iter()
-        .map(|scan| {
-            let scribble = match folder {
-                Some(folder) => study::scribble_of(folder, scan, &values)?,
-                None => study::simulate(scan, config, config.seed)?,
+        .zip(&cases)
+        .map(|(scan, case)| {
+            let evidence = sources.map(|sources| sources.evidence(case, scan)).transpose()?;
+            let drawn = match evidence.as_ref().and_then(|evidence| evidence.tumour_of_mask(&scan.brain)) {
+                // What a mask says is not grown.
+                Some(mask) => (mask.clone(), mask),
+                None => {
+                    let scribble =
+                        match (evidence.as_ref().and_then(|e| e.scribble.clone()), &given.scribbles) {
+                            (Some(scribble), _) => scribble,
+                            (None, Some(folder)) => scribble_of(folder, scan, &values)?,
+                            (None, None) => simulate(scan, config, config.seed)?,
+                        };
+                    let weak = methods.seeds.expand(scan, scribble.view())?;
+                    (scribble, weak)
+                }
             };
-            let weak = methods.seeds.expand(scan, scribble.view())?;
+            let (scribble, weak) = drawn;
             let tumour = ndarray::Zip::from(&scribble).and(&weak).map_collect(|&s, &g| s == 1 || g == 1);
-            let presence = match &table {
-                Some(table) => table.for_cases([scan.id.as_str()])?[0],
-                None => study::presence_shown(scan)?,
+            let presence = match (&evidence, &table) {
+                (Some(evidence), _) => evidence.presence,
+                (None, Some(table)) => table.for_cases([scan.id.as_str()])?[0],
+                (None, None) => presence_shown(scan)?,
             };
             let masks = methods.substructures.label(scan, tumour.view(), presence, config.seed)?;
             Ok([scribble, weak, masks])
@@ -179,7 +208,7 @@ fn substructures(scans: &[Arc<Scan>], labelled: &[[Array3<u8>; 3]], config: &Con
         weak.push(labels::substructure_masks(masks, grown, &s));
         strong.push(s);
     }
-    Ok(Supervision { strong, weak })
+    Ok(Supervision { strong, weak, kinds: Vec::new() })
 }
 
 /// Seconds for all slices of a scan, from a few of them.

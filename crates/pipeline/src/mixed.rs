@@ -1,0 +1,88 @@
+//! What a mixed fit's stages are told: S and G of eq. 1 from what there is of each scan.
+
+use candle_nn::VarMap;
+use ndarray::{Array3, Zip};
+use rayon::prelude::*;
+
+use crate::batches::{Kind, Supervision, UNLABELLED};
+use crate::error::Result;
+use crate::evidence::Evidence;
+use crate::segment;
+use crate::study::Study;
+use crate::supervision as labels;
+
+impl Study<'_> {
+    /// Phase 1's S and G: of a mixed fit, S of a scan with a mask is the mask, and one with neither mask nor scribbles has none.
+    pub(crate) fn tumours_supervised(&self, scribbles: &[Array3<u8>], weak: &[Array3<u8>]) -> Supervision {
+        let mut out = Self::tumour_supervision(scribbles, Some(weak));
+        let Some(evidence) = self.evidence() else { return out };
+        for (i, e) in evidence.iter().enumerate() {
+            // What stands in place of a graph cut is the mask.
+            if e.tumour_kind() == Kind::Mask {
+                out.strong[i] = std::mem::replace(&mut out.weak[i], labels::nothing(&weak[i]));
+            }
+        }
+        out.kinds = evidence.iter().map(Evidence::tumour_kind).collect();
+        out
+    }
+
+    /// Gives scans of which presence alone is known what Unet-WT says of them after the first part, as G; where it finds no tumour, nothing.
+    pub(crate) fn add_predictions(&self, supervision: &mut Supervision, weights: &VarMap) -> Result<()> {
+        let Some(evidence) = self.evidence() else { return Ok(()) };
+        let predicts = |e: &Evidence| e.tumour_kind() == Kind::Prediction && e.tells_presence();
+        (supervision.weak.par_iter_mut().zip(evidence).zip(&self.train))
+            .filter(|((_, e), _)| predicts(e))
+            .try_for_each(|((weak, _), scan)| {
+                let network = self.methods.network.load(2, weights, self.device)?;
+                let found = segment::classes(&*network, scan, self.device)?;
+                if found.iter().any(|&v| v != 0) {
+                    *weak = labels::inside_brain(&found, &scan.brain);
+                } else {
+                    self.progress.log(&format!("{}: the network finds no tumour to go on with", scan.id));
+                }
+                Ok(())
+            })
+    }
+
+    /// Phase 2's S' and G'.
+    pub(crate) fn substructures_supervised(
+        &self,
+        tumours: &[Array3<bool>],
+        masks: &[Array3<u8>],
+        scribbles: &[Array3<u8>],
+        weak: &[Array3<u8>],
+    ) -> Result<Supervision> {
+        let Some(evidence) = self.evidence() else {
+            return self.substructure_supervision(masks, scribbles, weak);
+        };
+        // Where nobody told the background, it is what Unet-WT takes for it.
+        let predicted = |i: usize| {
+            let healthy = |&t: &bool, &inside: &bool| if inside && !t { 2 } else { 0 };
+            let found = tumours[i].iter().any(|&t| t) && evidence[i].tells_presence();
+            if found {
+                Zip::from(&tumours[i]).and(&self.train[i].brain).map_collect(healthy)
+            } else {
+                weak[i].clone()
+            }
+        };
+        let weak: Vec<Array3<u8>> = (evidence.iter().enumerate())
+            .map(|(i, e)| if e.tumour_kind() == Kind::Prediction { predicted(i) } else { weak[i].clone() })
+            .collect();
+        let mut out = self.substructure_supervision(masks, scribbles, &weak)?;
+        for (i, e) in evidence.iter().enumerate() {
+            if let Some(classes) = e.classes_of_mask(&self.train[i].brain) {
+                (out.weak[i], out.strong[i]) = (labels::nothing(&classes), classes);
+            } else if e.tumour_kind() == Kind::Prediction {
+                // A skeleton of what was predicted is no surer than the rest of it.
+                Zip::from(&mut out.weak[i]).and(&out.strong[i]).for_each(|g, &s| {
+                    if s != UNLABELLED {
+                        *g = s;
+                    }
+                });
+                out.strong[i] = labels::nothing(&weak[i]);
+            }
+        }
+        out.kinds = evidence.iter().map(Evidence::substructure_kind).collect();
+        Ok(out)
+    }
+}
