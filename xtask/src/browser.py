@@ -105,7 +105,7 @@ try:
     expect("the left arrow turns back", run(place).startswith(f"Slice {count - 1} of {count}"))
     # Where the tumour is largest: both outlines are there.
     run("const r = document.querySelector(arguments[0]); r.value = r.defaultValue; r.dispatchEvent(new Event('input'))", slider)
-    visible = "return [...document.querySelectorAll('.viewer .slice:not([hidden]) path.' + arguments[0])].filter(p => getComputedStyle(p).display !== 'none' && p.getBBox().width > 0).length"
+    visible = "return [...document.querySelector('.viewer').querySelectorAll('.slice:not([hidden]) path.' + arguments[0])].filter(p => getComputedStyle(p).display !== 'none' && p.getBBox().width > 0).length"
     expect("the reference is outlined", run(visible, "reference") > 0)
     before = run(visible, "prediction")
     click(".viewer input[name=reference]")
@@ -113,7 +113,7 @@ try:
     expect("and leaves the prediction", run(visible, "prediction") == before)
     click(".viewer input[name=reference]")
     expect("and shows it again", run(visible, "reference") > 0)
-    seen = "return [...document.querySelectorAll('.viewer .slice:not([hidden]) image')].filter(i => getComputedStyle(i).display !== 'none').map(i => i.dataset.image)"
+    seen = "return [...document.querySelector('.viewer').querySelectorAll('.slice:not([hidden]) image')].filter(i => getComputedStyle(i).display !== 'none').map(i => i.dataset.image)"
     names = run("return [...document.querySelector('.viewer select').options].map(o => o.value)")
     expect("the first image is shown", run(seen)[0] == names[0])
     run("const s = document.querySelector('.viewer select'); s.value = arguments[0]; s.dispatchEvent(new Event('change', {bubbles: true}))", names[1])

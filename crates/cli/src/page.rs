@@ -42,7 +42,7 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
     let metrics: Option<report::Metrics> = json(run, "metrics.json")?;
     let stages = stages(run)?;
     let inputs: Option<scribseg_pipeline::Inputs> = json(run, "inputs.json")?;
-    let synthetic = inputs.is_some_and(|inputs| inputs.are_synthetic());
+    let synthetic = inputs.as_ref().is_some_and(|inputs| inputs.are_synthetic());
     let scheme: scribseg_io::LabelScheme = config.input.label_scheme.parse()?;
     let [ncr, ed, et] = scheme.values().map(i64::from);
     let mut values = vec![(0, "background"), (ncr, "NCR/NET"), (ed, "ED"), (et, "ET")];
@@ -64,7 +64,12 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
     let folds = split.as_ref().map_or(0, |split| split.folds.len());
     fact("seed", config.seed.to_string());
     fact("network", format!("width {}, {} poolings", config.network.width, config.network.depth));
-    fact("scribseg", env!("CARGO_PKG_VERSION").to_owned());
+    // Of the program that trained; this one may be another.
+    let program = std::fs::read_to_string(run.join("program.txt"));
+    fact(
+        "program",
+        program.map_or_else(|_| scribseg_pipeline::program(), |text| text.trim().replace('\n', "; ")),
+    );
 
     let (title, summary) = match &table {
         Some(_) => (
@@ -101,6 +106,11 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
             values: values.into_iter().map(|(value, name)| (value, name.to_owned())).collect(),
         }),
         hashes: hashes(run)?,
+        inputs: inputs
+            .iter()
+            .flat_map(|inputs| inputs.files())
+            .map(|(a, b)| (a.clone(), b.clone()))
+            .collect(),
     })
 }
 
@@ -267,7 +277,8 @@ fn notes(
 
 /// BLAKE3 of what a run depends on and what it made.
 fn hashes(run: &Path) -> Result<Vec<(String, String)>> {
-    let mut files: Vec<PathBuf> = ["config.toml", "split.json"].iter().map(|name| run.join(name)).collect();
+    let mut files: Vec<PathBuf> =
+        ["config.toml", "inputs.json", "split.json"].iter().map(|name| run.join(name)).collect();
     files.extend(listed(&run.join("models"), "safetensors")?);
     let mut found = Vec::new();
     for path in files.into_iter().filter(|path| path.is_file()) {

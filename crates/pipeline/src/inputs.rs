@@ -61,6 +61,11 @@ impl Inputs {
         Ok(self)
     }
 
+    /// What was read, and the first 16 hexadecimal digits of its BLAKE3.
+    pub fn files(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.files.iter()
+    }
+
     /// Whether every scan has a name that `phantom` gives.
     pub fn are_synthetic(&self) -> bool {
         let mut scans = self.files.keys().filter_map(|name| name.strip_prefix("t1 of ")).peekable();

@@ -79,7 +79,7 @@ pub use model::{Card, Grids, load as load_model, save as save_model};
 pub use plan::{Estimate, Plan, PlannedRun, PlannedScan, PlannedStage, plan};
 pub use presence::contradictions;
 pub use progress::{Progress, Silent};
-pub use run::RunDir;
+pub use run::{RunDir, program};
 pub use scan::Scan;
 pub use scribseg_unet::{Precision, check_device};
 pub use segment::{Smoothing, classes, merge, smoothed_classes};

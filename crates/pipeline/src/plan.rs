@@ -96,7 +96,7 @@ pub struct PlannedStage {
 }
 
 const FILES: [&str; 13] = [
-    "config.toml, split.json, inputs.json",
+    "config.toml, split.json, inputs.json, program.txt",
     "prepared/<case>.safetensors (until the run is done)",
     "supervision.json (of a mixed fit)",
     "slices/<rank>-<case>.safetensors (of up to six held-out scans)",

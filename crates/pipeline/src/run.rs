@@ -10,6 +10,12 @@ use crate::inputs::Inputs;
 
 const CONFIG: &str = "config.toml";
 const INPUTS: &str = "inputs.json";
+const PROGRAM: &str = "program.txt";
+
+/// This program: its version, and the BLAKE3 of the sources of all that computes.
+pub fn program() -> String {
+    format!("scribseg {}, sources {}", env!("CARGO_PKG_VERSION"), env!("SCRIBSEG_SOURCES"))
+}
 
 /// A folder that belongs to one configuration and one set of inputs.
 #[derive(Clone)]
@@ -129,8 +135,19 @@ impl RunDir {
             run.write_json(INPUTS, inputs)?;
             run.write(CONFIG, Self::config_text(config).as_bytes())?;
         }
+        run.note_program()?;
         run.make_parent(&run.path("checkpoints/of"))?;
         Ok(run)
+    }
+
+    /// A line for every program that had a part in the run, in their order.
+    fn note_program(&self) -> Result<()> {
+        let there = std::fs::read_to_string(self.path(PROGRAM)).unwrap_or_default();
+        let line = program();
+        match there.lines().any(|known| known == line) {
+            true => Ok(()),
+            false => self.write(PROGRAM, format!("{there}{line}\n").as_bytes()),
+        }
     }
 
     fn config_text(config: &Config) -> String {

@@ -2,8 +2,8 @@
 
 use scribseg_report::{
     CaseRow, Curve, Distribution, Figure, FigureCase, FigureImage, FigureKind, Figures, LabelScheme, Metrics,
-    PAPER, Panel, Preset, RegionFigures, RegionScores, RegionTable, ReportData, Row, ScanSlices, Slice,
-    Stage, Table1, figure, html,
+    PAPER, Panel, Pooled, Preset, RegionFigures, RegionScores, RegionTable, ReportData, Row, ScanSlices,
+    Slice, Stage, Table1, figure, html,
 };
 
 fn region(mean: f64, empty: usize) -> RegionFigures {
@@ -13,6 +13,7 @@ fn region(mean: f64, empty: usize) -> RegionFigures {
         std: Some(std),
         n: 12,
         empty,
+        ci95: Some([mean * 0.94, mean * 1.05]),
     };
     RegionFigures {
         dice: around(mean, 0.08),
@@ -20,6 +21,9 @@ fn region(mean: f64, empty: usize) -> RegionFigures {
         recall: Some(mean - 0.02),
         hd95: around(9.0 / mean, 4.2),
         lesion_dice: around(mean - 0.1, 0.15),
+        lesion_hd95: around(14.0 / mean, 20.0),
+        volume_error_ml: around(-4.2, 9.0),
+        pooled: Pooled { dice: Some(mean + 0.01) },
     }
 }
 
@@ -53,6 +57,7 @@ fn cases() -> Vec<CaseRow> {
         recall: Some(dice - 0.03),
         hd95: Some(7.5),
         lesion_dice: Some(dice - 0.1),
+        lesion_hd95: Some(9.5),
         reference_ml: Some(88.2),
         prediction_ml: Some(91.0),
         empty: None,
@@ -155,6 +160,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             values: vec![(1, "NCR/NET".into()), (2, "ED".into()), (4, "ET".into())],
         }),
         hashes: vec![("config.toml".into(), "0f343b0931126a20f133d67c2b018a3b".into())],
+        inputs: vec![("flair of phantom-003".into(), "85a766fae9c3611e".into())],
         notes: vec!["Made-up figures: they show the layout, nothing else.".into()],
         generated: None,
     };

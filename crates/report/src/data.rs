@@ -20,6 +20,17 @@ pub struct Distribution {
     pub n: usize,
     /// Scans whose reference or prediction is empty.
     pub empty: usize,
+    /// A 95 % interval of the mean.
+    #[serde(default)]
+    pub ci95: Option<[f64; 2]>,
+}
+
+/// All scans' voxels taken together, as `metrics.json` has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pooled {
+    /// Dice.
+    #[serde(default)]
+    pub dice: Option<f64>,
 }
 
 /// One region over all scans, as `metrics.json` has it.
@@ -35,6 +46,15 @@ pub struct RegionFigures {
     pub hd95: Distribution,
     /// Lesion-wise Dice.
     pub lesion_dice: Distribution,
+    /// Lesion-wise HD95 in mm.
+    #[serde(default)]
+    pub lesion_hd95: Distribution,
+    /// The predicted volume less the true one, in ml.
+    #[serde(default)]
+    pub volume_error_ml: Distribution,
+    /// Over the voxels of all scans.
+    #[serde(default)]
+    pub pooled: Pooled,
 }
 
 /// WT, TC and ET.
@@ -68,6 +88,9 @@ pub struct RegionScores {
     /// Lesion-wise Dice.
     #[serde(default)]
     pub lesion_dice: Option<f64>,
+    /// Lesion-wise HD95 in mm.
+    #[serde(default)]
+    pub lesion_hd95: Option<f64>,
     /// Volume of the reference in ml.
     #[serde(default)]
     pub reference_ml: Option<f64>,
@@ -180,6 +203,8 @@ pub struct ReportData {
     pub label_scheme: Option<LabelScheme>,
     /// Names (config, split, models…) and their hashes.
     pub hashes: Vec<(String, String)>,
+    /// What was read, and its hash.
+    pub inputs: Vec<(String, String)>,
     /// What the reader should bear in mind: limits, parts that were not run.
     pub notes: Vec<String>,
 }

@@ -132,7 +132,7 @@ fn sections(data: &ReportData) -> Result<Vec<(&'static str, &'static str, String
         out.push(("labels", "Label scheme", sections::labels(scheme)));
     }
     if !data.hashes.is_empty() {
-        out.push(("hashes", "Hashes", sections::hashes(&data.hashes)));
+        out.push(("hashes", "Hashes", sections::hashes(&data.hashes, &data.inputs)));
     }
     Ok(out)
 }

@@ -35,8 +35,8 @@ mod table;
 mod viewer;
 
 pub use data::{
-    CaseRow, Curve, Distribution, FigureImage, LabelScheme, Metrics, Preset, RegionFigures, RegionScores,
-    RegionTable, ReportData, Stage,
+    CaseRow, Curve, Distribution, FigureImage, LabelScheme, Metrics, Pooled, Preset, RegionFigures,
+    RegionScores, RegionTable, ReportData, Stage,
 };
 pub use figure::{Figure, FigureCase, FigureKind, Panel, figure};
 pub use html::html;

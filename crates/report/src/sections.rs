@@ -86,6 +86,10 @@ pub(crate) fn metrics(data: &Metrics) -> String {
                 vec![
                     Cell::text(*name),
                     Cell::number(number(d.mean, digits)),
+                    Cell::number(d.ci95.map_or_else(
+                        || "–".to_owned(),
+                        |[low, high]| format!("{low:.digits$} to {high:.digits$}"),
+                    )),
                     Cell::number(number(d.median, digits)),
                     Cell::number(number(d.std, digits)),
                     Cell::number(d.n.to_string()),
@@ -93,20 +97,25 @@ pub(crate) fn metrics(data: &Metrics) -> String {
                 ]
             })
             .collect();
-        table(caption, &["region", "mean", "median", "std", "scans", "empty"], &rows)
+        table(caption, &["region", "mean", "95 % interval", "median", "std", "scans", "empty"], &rows)
     };
     out.push_str(&distribution("Dice, by scan", 4, |r| &r.dice));
     out.push_str(&distribution("HD95 in mm, by scan", 2, |r| &r.hd95));
     out.push_str(&distribution("Lesion-wise Dice, by scan", 4, |r| &r.lesion_dice));
+    out.push_str(&distribution("Lesion-wise HD95 in mm, by scan", 2, |r| &r.lesion_hd95));
+    out.push_str(&distribution("Volume error in ml (predicted less true), by scan", 2, |r| {
+        &r.volume_error_ml
+    }));
     let rows: Vec<Vec<Cell>> = regions
         .iter()
         .map(|(name, r)| {
-            vec![Cell::text(*name), Cell::number(number(r.precision, 4)), Cell::number(number(r.recall, 4))]
+            let values = [r.pooled.dice, r.precision, r.recall].map(|value| Cell::number(number(value, 4)));
+            std::iter::once(Cell::text(*name)).chain(values).collect()
         })
         .collect();
     out.push_str(&table(
-        "Precision and recall, over the pixels of all scans",
-        &["region", "precision", "recall"],
+        "Pooled: over the voxels of all scans together",
+        &["region", "Dice", "precision", "recall"],
         &rows,
     ));
     out
@@ -126,6 +135,7 @@ pub(crate) fn cases(data: &Metrics) -> String {
                 Cell::number(number(r.recall, 4)),
                 Cell::number(number(r.hd95, 2)),
                 Cell::number(number(r.lesion_dice, 4)),
+                Cell::number(number(r.lesion_hd95, 2)),
                 Cell::number(number(r.reference_ml, 1)),
                 Cell::number(number(r.prediction_ml, 1)),
                 Cell::text(r.empty.clone().unwrap_or_default()),
@@ -140,6 +150,7 @@ pub(crate) fn cases(data: &Metrics) -> String {
         "recall",
         "HD95 mm",
         "lesion-wise Dice",
+        "lesion-wise HD95 mm",
         "reference ml",
         "prediction ml",
         "empty",
@@ -222,8 +233,19 @@ pub(crate) fn labels(scheme: &LabelScheme) -> String {
     )
 }
 
-pub(crate) fn hashes(hashes: &[(String, String)]) -> String {
-    let rows: Vec<Vec<Cell>> =
-        hashes.iter().map(|(name, hash)| vec![Cell::text(name), Cell::text(hash)]).collect();
-    table("What this report was made from", &["name", "hash"], &rows)
+pub(crate) fn hashes(hashes: &[(String, String)], inputs: &[(String, String)]) -> String {
+    let listed = |caption: &str, hashes: &[(String, String)]| {
+        let rows: Vec<Vec<Cell>> =
+            hashes.iter().map(|(name, hash)| vec![Cell::text(name), Cell::text(hash)]).collect();
+        table(caption, &["name", "hash"], &rows)
+    };
+    let mut out = listed("What this report was made from", hashes);
+    if !inputs.is_empty() {
+        out.push_str(&format!(
+            "<details>\n<summary>The {} files that were read</summary>\n{}</details>\n",
+            inputs.len(),
+            listed("Files that were read to train and to measure", inputs)
+        ));
+    }
+    out
 }

@@ -184,16 +184,18 @@ pub(crate) fn section(scans: &[ScanSlices]) -> Result<String, Error> {
     let mut out = format!(
         "<p>Held-out scans with the outlines of the <strong>reference (dashed)</strong> and of the <strong>prediction (solid)</strong>. The patient faces up and is seen from the feet: left is on the right.</p>\n<ul class=\"legend\">{legend}</ul>\n"
     );
+    out.push_str("<div class=\"viewers\">\n");
     for (index, slices) in scans.iter().filter(|s| !s.slices.is_empty()).enumerate() {
         out.push_str(&scan(index, slices)?);
     }
+    out.push_str("</div>\n");
     Ok(out)
 }
 
 pub(crate) const STYLE: &str = "
-.viewer { margin: 1.4rem 0 2rem; max-width: 34rem; }
+.viewers { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); gap: 1rem 2rem; }
 .stack { background: #000; border-radius: .4rem; overflow: hidden; }
-.stack svg { display: block; max-height: 80vh; }
+.stack svg { display: block; width: 100%; max-height: 70vh; }
 .stack svg[hidden] { display: none; }
 .stack image { image-rendering: pixelated; }
 .stack path { fill: none; vector-effect: non-scaling-stroke; stroke-width: 1.6; }

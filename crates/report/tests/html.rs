@@ -26,7 +26,14 @@ fn full() -> ReportData {
     let mut metrics =
         Metrics { label_scheme: EVIL.into(), empty_policy: "brats".into(), ..Metrics::default() };
     metrics.regions.et = RegionFigures {
-        dice: Distribution { mean: Some(0.4321), median: Some(0.5), std: None, n: 9, empty: 4 },
+        dice: Distribution {
+            mean: Some(0.4321),
+            median: Some(0.5),
+            std: None,
+            n: 9,
+            empty: 4,
+            ci95: Some([0.25, 0.625]),
+        },
         ..RegionFigures::default()
     };
     metrics.cases = vec![CaseRow { id: EVIL.into(), ..CaseRow::default() }];
@@ -63,6 +70,7 @@ fn full() -> ReportData {
         ],
         label_scheme: Some(LabelScheme { name: EVIL.into(), values: vec![(4, EVIL.into())] }),
         hashes: vec![(EVIL.into(), EVIL.into())],
+        inputs: vec![(EVIL.into(), EVIL.into())],
         notes: vec![EVIL.into()],
     }
 }
@@ -204,7 +212,7 @@ fn figures_come_with_their_policy_and_counts() {
         page.contains("Empty policy: <strong>brats</strong> (where reference and prediction are both empty")
     );
     assert!(page.contains(
-        "<th scope=\"row\">ET, enhancing tumour</th><td class=\"n\">0.4321</td><td class=\"n\">0.5000</td><td class=\"n\">–</td><td class=\"n\">9</td><td class=\"n\">4</td>"
+        "<th scope=\"row\">ET, enhancing tumour</th><td class=\"n\">0.4321</td><td class=\"n\">0.2500 to 0.6250</td><td class=\"n\">0.5000</td><td class=\"n\">–</td><td class=\"n\">9</td><td class=\"n\">4</td>"
     ));
     // Ours, then the paper's.
     assert!(
