@@ -5,14 +5,14 @@
 //!
 //! | whole tumour | trains on |
 //! |---|---|
-//! | mask | its known voxels in the brain as S |
+//! | mask | scribbles drawn from it as S; its known voxels in the brain as G, with λ = 1 |
 //! | scribbles | the paper's path: S, and G by graph cut |
-//! | presence alone | nothing in the first part; in the second, Unet-WT's own labels after the first as G |
+//! | presence alone | nothing in the first part; in the second, as G what Unet-WT is at least 0.9 sure of after the first |
 //! | nothing | not at all |
 //!
 //! | sub-structures | trains on |
 //! |---|---|
-//! | mask | its known voxels in the brain as S' |
+//! | mask | skeletons of its sub-structures as S', its known voxels in the brain as G', with λ = 1 |
 //! | presence | the paper's path: k-means inside the mask's, or else Unet-WT's, tumour |
 //! | nothing | the background that is known |
 
@@ -316,7 +316,7 @@ impl Evidence {
             |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
         let [wt, sub] = lambda;
         let (used, strong, weak) = match (mask, scribble, presence) {
-            (true, ..) => ("mask", 1.0, 0.0),
+            (true, ..) => ("mask", 1.0, 1.0),
             (_, true, _) => ("scribbles", 1.0, wt),
             (.., true) => ("prediction", 0.0, wt),
             _ => ("nothing", 0.0, 0.0),
@@ -324,7 +324,7 @@ impl Evidence {
         let all = [("mask", mask), ("scribbles", scribble), ("presence", presence)];
         let whole_tumour = Level { found: found(&all), used, strong, weak };
         let (used, strong, weak) = match (substructures, presence) {
-            (true, _) => ("mask", 1.0, 0.0),
+            (true, _) => ("mask", 1.0, 1.0),
             (_, true) => ("presence", f64::from(u8::from(mask || scribble)), sub),
             _ => ("nothing", 0.0, 0.0),
         };
@@ -364,8 +364,8 @@ mod tests {
             [used.whole_tumour, used.substructures].map(|l| (l.used, l.strong, l.weak))
         };
         let (mask, tumour) = (Some([0, 1, 3, 255]), Some([0, 4, 4, 255]));
-        assert_eq!(used(evidence(mask, true, None)), [("mask", 1.0, 0.0), ("mask", 1.0, 0.0)]);
-        let of_tumour = [("mask", 1.0, 0.0), ("presence", 1.0, 0.2)];
+        assert_eq!(used(evidence(mask, true, None)), [("mask", 1.0, 1.0), ("mask", 1.0, 1.0)]);
+        let of_tumour = [("mask", 1.0, 1.0), ("presence", 1.0, 0.2)];
         assert_eq!(used(evidence(tumour, true, Some(true))), of_tumour);
         let drawn = [("scribbles", 1.0, 0.8), ("nothing", 0.0, 0.0)];
         assert_eq!(used(evidence(None, true, None)), drawn);

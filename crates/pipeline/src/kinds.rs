@@ -37,6 +37,8 @@ pub(crate) fn supervised(
         let (strong, share) = of_kind(slices, kinds, kind, &batch.strong)?;
         let (weak, _) = of_kind(slices, kinds, kind, &batch.weak)?;
         if let (Some(strong), Some(weak)) = (strong, weak) {
+            // Of a mask G is as certain as S.
+            let lambda = if kind == Kind::Mask { 1.0 } else { lambda };
             let term = (partial_cross_entropy(logits, &strong, &weak, lambda)? * share)?;
             sum = Some(match sum {
                 Some(sum) => (sum + term)?,
@@ -61,9 +63,9 @@ mod tests {
         let labels = |values: &[u8]| Tensor::from_slice(values, (3, 1, 4), &Device::Cpu).unwrap();
         Batch {
             images: Tensor::zeros((3, 4, 1, 4), candle_core::DType::F32, &Device::Cpu).unwrap(),
-            // A mask of four pixels, a scribble of one beside G, a prediction.
-            strong: labels(&[0, 1, 1, 0, 1, 255, 255, 255, 255, 255, 255, 255]),
-            weak: labels(&[255, 255, 255, 255, 255, 0, 0, 255, 1, 0, 0, 0]),
+            // A mask of four pixels and scribbles of two, a scribble of one beside G, a prediction.
+            strong: labels(&[0, 255, 1, 255, 1, 255, 255, 255, 255, 255, 255, 255]),
+            weak: labels(&[0, 1, 1, 0, 255, 0, 0, 255, 1, 0, 0, 0]),
             brain: None,
         }
     }
@@ -89,16 +91,18 @@ mod tests {
             let of = |k: usize| f64::from(x[slice * 8 + k * 4 + pixel]);
             (of(0).exp() + of(1).exp()).ln() - of(class)
         };
-        let mask = (cost(0, 0, 0) + cost(0, 1, 1) + cost(0, 2, 1) + cost(0, 3, 0)) / 4.0;
+        // A mask is as certain as the scribbles drawn from it.
+        let mask = (cost(0, 0, 0) + cost(0, 2, 1)) / 2.0
+            + (cost(0, 0, 0) + cost(0, 1, 1) + cost(0, 2, 1) + cost(0, 3, 0)) / 4.0;
         let scribble = cost(1, 0, 1) + LAMBDA * (cost(1, 1, 0) + cost(1, 2, 0)) / 2.0;
         let prediction = LAMBDA * (cost(2, 0, 1) + cost(2, 1, 0) + cost(2, 2, 0) + cost(2, 3, 0)) / 4.0;
         // The second slice of the batch is of scan 2, the third of scan 1.
         let kinds = [Kind::Mask, Kind::Prediction, Kind::Scribbles];
         let found = value(&x, &kinds);
         assert!((found - (mask + scribble + prediction) / 3.0).abs() < 1e-6, "{found}");
-        let masks = [Kind::Mask; 3];
+        let scribbles = [Kind::Scribbles; 3];
         let alike = value(&x, &[]);
-        assert!((value(&x, &masks) - alike).abs() < 1e-7, "one kind alone is eq. 1");
+        assert!((value(&x, &scribbles) - alike).abs() < 1e-7, "one kind alone is eq. 1");
         assert!((alike - found).abs() > 1e-3);
     }
 
@@ -127,7 +131,7 @@ mod tests {
         assert!(none.is_none() && share == 0.0);
         let (some, share) = of_kind(&SLICES, &KINDS, Kind::Mask, &labels).unwrap();
         let some = some.unwrap().flatten_all().unwrap().to_vec1::<u8>().unwrap();
-        assert_eq!(some, [0, 1, 1, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(some, [0, 255, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255]);
         assert!((share - 1.0 / 3.0).abs() < 1e-12);
     }
 }

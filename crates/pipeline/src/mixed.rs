@@ -11,22 +11,21 @@ use crate::segment;
 use crate::study::Study;
 use crate::supervision as labels;
 
+/// The probability from which on a prediction becomes a label.
+const SURE: f32 = 0.9;
+
 impl Study<'_> {
-    /// Phase 1's S and G: of a mixed fit, S of a scan with a mask is the mask, and one with neither mask nor scribbles has none.
+    /// Phase 1's S and G: of a mixed fit, those of a scan with a mask are scribbles drawn from it and the mask itself, and one with neither mask
+    /// nor scribbles has none.
     pub(crate) fn tumours_supervised(&self, scribbles: &[Array3<u8>], weak: &[Array3<u8>]) -> Supervision {
         let mut out = Self::tumour_supervision(scribbles, Some(weak));
-        let Some(evidence) = self.evidence() else { return out };
-        for (i, e) in evidence.iter().enumerate() {
-            // What stands in place of a graph cut is the mask.
-            if e.tumour_kind() == Kind::Mask {
-                out.strong[i] = std::mem::replace(&mut out.weak[i], labels::nothing(&weak[i]));
-            }
+        if let Some(evidence) = self.evidence() {
+            out.kinds = evidence.iter().map(Evidence::tumour_kind).collect();
         }
-        out.kinds = evidence.iter().map(Evidence::tumour_kind).collect();
         out
     }
 
-    /// Gives scans of which presence alone is known what Unet-WT says of them after the first part, as G; where it finds no tumour, nothing.
+    /// Gives scans of which presence alone is known what Unet-WT is sure of after the first part, as G; where it is sure of no tumour, nothing.
     pub(crate) fn add_predictions(&self, supervision: &mut Supervision, weights: &VarMap) -> Result<()> {
         let Some(evidence) = self.evidence() else { return Ok(()) };
         let predicts = |e: &Evidence| e.tumour_kind() == Kind::Prediction && e.tells_presence();
@@ -34,11 +33,12 @@ impl Study<'_> {
             .filter(|((_, e), _)| predicts(e))
             .try_for_each(|((weak, _), scan)| {
                 let network = self.methods.network.load(2, weights, self.device)?;
-                let found = segment::classes(&*network, scan, self.device)?;
-                if found.iter().any(|&v| v != 0) {
+                let found = segment::sure_classes(&*network, scan, self.device, SURE)?;
+                if found.iter().any(|&v| v != 0 && v != UNLABELLED) {
                     *weak = labels::inside_brain(&found, &scan.brain);
                 } else {
-                    self.progress.log(&format!("{}: the network finds no tumour to go on with", scan.id));
+                    self.progress
+                        .log(&format!("{}: the network is sure of no tumour to go on with", scan.id));
                 }
                 Ok(())
             })
@@ -71,7 +71,8 @@ impl Study<'_> {
         let mut out = self.substructure_supervision(masks, scribbles, &weak)?;
         for (i, e) in evidence.iter().enumerate() {
             if let Some(classes) = e.classes_of_mask(&self.train[i].brain) {
-                (out.weak[i], out.strong[i]) = (labels::nothing(&classes), classes);
+                // Scribbles too, so that soft Dice sees all of the mask.
+                out.weak[i] = classes;
             } else if e.tumour_kind() == Kind::Prediction {
                 // A skeleton of what was predicted is no surer than the rest of it.
                 Zip::from(&mut out.weak[i]).and(&out.strong[i]).for_each(|g, &s| {

@@ -95,10 +95,12 @@ pub struct PlannedStage {
     pub done: usize,
 }
 
+/// Of a mixed fit alone.
+const MIXED: &str = "supervision.json";
 const FILES: [&str; 13] = [
     "config.toml, split.json, inputs.json, program.txt",
     "prepared/<case>.safetensors (until the run is done)",
-    "supervision.json (of a mixed fit)",
+    MIXED,
     "slices/<rank>-<case>.safetensors (of up to six held-out scans)",
     "weak/<case>/{scribble,graphcut,wt,kmeans}.nii.gz (of training scans)",
     "checkpoints/<stage>.safetensors (while it trains)",
@@ -161,7 +163,7 @@ pub fn plan(options: &FitOptions, progress: &dyn Progress) -> Result<Plan> {
         label_scheme: [cohort.scheme.describe(), scheme],
         scans,
         runs,
-        files: FILES.to_vec(),
+        files: FILES.into_iter().filter(|file| config.input.mixed || !file.starts_with(MIXED)).collect(),
         estimate,
     })
 }

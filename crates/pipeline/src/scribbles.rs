@@ -62,16 +62,7 @@ pub(crate) fn has_tumour(scan: &Scan) -> Result<()> {
 pub(crate) fn simulate(scan: &Scan, config: &Config, seed: u64) -> Result<Array3<u8>> {
     has_tumour(scan)?;
     let tumour = scan.reference_crop()?.mapv(|v| v != 0);
-    let params = scribseg_scribble::Params {
-        width_mm: config.scribble.width_mm,
-        shift_mm: config.scribble.shift_mm,
-        rotation_deg: config.scribble.rotation_deg,
-        erode_tumour_mm: config.scribble.erode_tumour_mm,
-        erode_healthy_mm: config.scribble.erode_healthy_mm,
-        ..scribseg_scribble::Params::default()
-    };
-    let scribble = scribseg_scribble::simulate(tumour.view(), scan.brain.view(), scan.spacing, &params, seed)
-        .map_err(|e| Error::case(&scan.id, e))?;
+    let scribble = drawn(scan, &tumour, &scan.brain, config, seed)?;
     if !scribble.iter().any(|&s| s == 2) {
         return Err(Error::case(
             &scan.id,
@@ -82,4 +73,24 @@ pub(crate) fn simulate(scan: &Scan, config: &Config, seed: u64) -> Result<Array3
         ));
     }
     Ok(scribble)
+}
+
+/// Scribbles as a person would draw them who sees `tumour`, inside the part of the brain that is known.
+pub(crate) fn drawn(
+    scan: &Scan,
+    tumour: &Array3<bool>,
+    known: &Array3<bool>,
+    config: &Config,
+    seed: u64,
+) -> Result<Array3<u8>> {
+    let params = scribseg_scribble::Params {
+        width_mm: config.scribble.width_mm,
+        shift_mm: config.scribble.shift_mm,
+        rotation_deg: config.scribble.rotation_deg,
+        erode_tumour_mm: config.scribble.erode_tumour_mm,
+        erode_healthy_mm: config.scribble.erode_healthy_mm,
+        ..scribseg_scribble::Params::default()
+    };
+    scribseg_scribble::simulate(tumour.view(), known.view(), scan.spacing, &params, seed)
+        .map_err(|e| Error::case(&scan.id, e))
 }

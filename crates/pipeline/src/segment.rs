@@ -5,6 +5,7 @@ use ndarray::{Array3, Axis, Zip, s};
 
 use scribseg_crf_kernels::{Normalisation, Term, mean_field};
 
+use crate::batches::UNLABELLED;
 use crate::error::{Error, Result};
 use crate::methods::{PairwiseLoss, Segmenter};
 use crate::scan::Scan;
@@ -64,8 +65,67 @@ pub fn smoothed_classes(
     device: &Device,
     smoothing: Option<&Smoothing<'_>>,
 ) -> Result<Array3<u8>> {
+    let mut out = Array3::zeros(scan.brain.dim());
+    each_slice(network, scan, device, |z, mut values| {
+        if let Some(smoothing) = smoothing {
+            smoothing.apply(scan, z, &mut values)?;
+        }
+        for_brain(scan, z, &mut out, |p, n| best(&values, p, n) as u8);
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// [`classes`] where the network is at least `least` sure; elsewhere in the brain [`UNLABELLED`].
+///
+/// # Errors
+/// What the tensors refuse.
+pub(crate) fn sure_classes(
+    network: &dyn Segmenter,
+    scan: &Scan,
+    device: &Device,
+    least: f32,
+) -> Result<Array3<u8>> {
+    let mut out = Array3::zeros(scan.brain.dim());
+    each_slice(network, scan, device, |z, values| {
+        for_brain(scan, z, &mut out, |p, n| sure(&values, p, n, least));
+        Ok(())
+    })?;
+    Ok(out)
+}
+
+/// The likeliest class of pixel `p` of `n`; of equals the lower.
+fn best(values: &[f32], p: usize, n: usize) -> usize {
+    (1..values.len() / n).fold(0, |b, c| if values[c * n + p] > values[b * n + p] { c } else { b })
+}
+
+/// The same where its probability is `least` or more, else [`UNLABELLED`].
+fn sure(values: &[f32], p: usize, n: usize, least: f32) -> u8 {
+    let best = best(values, p, n);
+    // Of the best class it is 1 / Σ exp(x_k − x_best).
+    let total: f32 = values[p..].iter().step_by(n).map(|x| (x - values[best * n + p]).exp()).sum();
+    if 1.0 / total >= least { best as u8 } else { UNLABELLED }
+}
+
+/// Sets the pixels of slice `z` that are brain; `class` gets a pixel's place and how many there are.
+fn for_brain(scan: &Scan, z: usize, out: &mut Array3<u8>, class: impl Fn(usize, usize) -> u8) {
+    let brain = scan.brain.index_axis(Axis(0), z);
+    let n = brain.len();
+    for (p, (out, &inside)) in out.index_axis_mut(Axis(0), z).iter_mut().zip(brain).enumerate() {
+        if inside {
+            *out = class(p, n);
+        }
+    }
+}
+
+/// Hands the logits `[class][pixel]` of every slice with brain to `each`.
+fn each_slice(
+    network: &dyn Segmenter,
+    scan: &Scan,
+    device: &Device,
+    mut each: impl FnMut(usize, Vec<f32>) -> Result<()>,
+) -> Result<()> {
     let (depth, h, w) = scan.brain.dim();
-    let mut out = Array3::zeros((depth, h, w));
     let with_brain: Vec<usize> =
         (0..depth).filter(|&z| scan.brain.index_axis(Axis(0), z).iter().any(|&b| b)).collect();
     for group in with_brain.chunks(SLICES) {
@@ -75,25 +135,11 @@ pub fn smoothed_classes(
         }
         let images = Tensor::from_vec(images, (group.len(), 4, h, w), device)?;
         let logits = network.logits(&images, false)?.to_device(&Device::Cpu)?;
-        let k = logits.dim(1)?;
         for (i, &z) in group.iter().enumerate() {
-            let mut values: Vec<f32> = logits.i(i)?.flatten_all()?.to_vec1()?;
-            if let Some(smoothing) = smoothing {
-                smoothing.apply(scan, z, &mut values)?;
-            }
-            let n = h * w;
-            for (p, (out, &inside)) in
-                out.index_axis_mut(Axis(0), z).iter_mut().zip(scan.brain.index_axis(Axis(0), z)).enumerate()
-            {
-                if inside {
-                    let best =
-                        (1..k).fold(0, |b, c| if values[c * n + p] > values[b * n + p] { c } else { b });
-                    *out = best as u8;
-                }
-            }
+            each(z, logits.i(i)?.flatten_all()?.to_vec1()?)?;
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 /// DESIGN §3 "Merge": inside the whole tumour Unet-sub's ET and NCR/NET, everything else ED; outside, background.
@@ -108,6 +154,15 @@ pub fn merge(tumour: &Array3<bool>, substructures: &Array3<u8>) -> Array3<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_class_is_sure_from_its_probability_on() {
+        // Three classes of two pixels; probabilities of 1/6, 4/6, 1/6 and of thirds.
+        let values = [0.0, 7.0, 4f32.ln(), 7.0, 0.0, 7.0];
+        let sure = |p: usize, least: f32| sure(&values, p, 2, least);
+        assert_eq!([sure(0, 0.66), sure(0, 0.67)], [1, UNLABELLED]);
+        assert_eq!([sure(1, 0.33), sure(1, 0.34)], [0, UNLABELLED], "of equals the lower");
+    }
 
     #[test]
     fn merge_follows_the_whole_tumour() {

@@ -20,7 +20,7 @@ use crate::presence::presence_of;
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
-use crate::scribbles::{has_tumour, scribble_of, simulate};
+use crate::scribbles::{drawn, has_tumour, scribble_of, simulate};
 use crate::segment;
 use crate::split::Split;
 use crate::supervision as labels;
@@ -370,11 +370,16 @@ impl<'a> Study<'a> {
 
     /// The training scans' scribbles: 0 unknown, 1 tumour, 2 healthy.
     pub(crate) fn scribbles(&self) -> Result<Vec<Array3<u8>>> {
-        self.volumes("scribble", "scribbles", |i, scan| match &self.given {
-            Some(given) => Ok(given[i].clone()),
-            None => {
-                let seed = derived_seed(self.config.seed, "scribble", i as u64);
-                simulate(scan, self.config, seed)
+        self.volumes("scribble", "scribbles", |i, scan| {
+            let seed = derived_seed(self.config.seed, "scribble", i as u64);
+            if let Some(mask) = self.evidence_of(i).and_then(|e| e.tumour_of_mask(&scan.brain)) {
+                // What a person would draw who sees what the mask shows.
+                let (tumour, known) = (mask.mapv(|v| v == 1), mask.mapv(|v| v != 0));
+                return drawn(scan, &tumour, &known, self.config, seed);
+            }
+            match &self.given {
+                Some(given) => Ok(given[i].clone()),
+                None => simulate(scan, self.config, seed),
             }
         })
     }

@@ -291,7 +291,8 @@ impl Trainer<'_> {
         let (mut loss, mut overlap, mut pairwise) = (supervised.clone(), None, None);
         let (masks, share) = match stage.supervision.kinds.is_empty() {
             true => (Some(batch.strong.clone()), 1.0),
-            false => kinds::of_kind(slices, &stage.supervision.kinds, Kind::Mask, &batch.strong)?,
+            // The whole of a mask is its G.
+            false => kinds::of_kind(slices, &stage.supervision.kinds, Kind::Mask, &batch.weak)?,
         };
         if let (true, Some(masks)) = (stage.dice > 0.0, masks) {
             let dice = softmax(logits).and_then(|y| soft_dice(&y, &masks)).map_err(fault)?;
