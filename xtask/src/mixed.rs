@@ -15,10 +15,10 @@ const SETTINGS: [&str; 7] = [
     "input.crop_mm=176",
     "network.width=8",
     "train.batch=4",
-    "wt.iterations=250",
+    "wt.iterations=300",
     "wt.crf_iterations=50",
-    "sub.iterations=250",
-    "sub.crf_iterations=50",
+    "sub.iterations=800",
+    "sub.crf_iterations=100",
 ];
 const MASKS: usize = 2;
 const SCRIBBLES: usize = 3;

@@ -76,8 +76,8 @@ fn every_scan_trains_on_what_there_is_of_it() {
     let folder = Folder::new();
     let told = folder.run(&format!("check {{c}} {GIVEN} {DECLARED} --set scribble.erode_healthy_mm=8"));
     let expected = [
-        "case_0: whole tumour from mask (S 1, G 1), sub-structures from mask (S 1, G 1)",
-        "case_1: whole tumour from mask (S 1, G 1), sub-structures from presence (S 1, G 0.2)",
+        "case_0: whole tumour from mask (S 1, G 0.8), sub-structures from mask (S 1, G 0.2)",
+        "case_1: whole tumour from mask (S 1, G 0.8), sub-structures from presence (S 1, G 0.2)",
         "case_2: whole tumour from scribbles (S 1, G 0.8), sub-structures from presence (S 1, G 0.2)",
         "case_3: whole tumour from prediction (S 0, G 0.8), sub-structures from presence (S 0, G 0.2)",
         "case_4: whole tumour from nothing, sub-structures from nothing",

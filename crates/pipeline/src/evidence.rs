@@ -5,14 +5,14 @@
 //!
 //! | whole tumour | trains on |
 //! |---|---|
-//! | mask | scribbles drawn from it as S; its known voxels in the brain as G, with λ = 1 |
+//! | mask | scribbles drawn from it as S; its known voxels in the brain as G |
 //! | scribbles | the paper's path: S, and G by graph cut |
 //! | presence alone | nothing in the first part; in the second, as G what Unet-WT is at least 0.9 sure of after the first |
 //! | nothing | not at all |
 //!
 //! | sub-structures | trains on |
 //! |---|---|
-//! | mask | skeletons of its sub-structures as S', its known voxels in the brain as G', with λ = 1 |
+//! | mask | skeletons of its sub-structures as S', its known voxels in the brain as G' |
 //! | presence | the paper's path: k-means inside the mask's, or else Unet-WT's, tumour |
 //! | nothing | the background that is known |
 
@@ -26,7 +26,7 @@ use scribseg_io::{
 };
 use serde::Serialize;
 
-use crate::batches::{Kind, UNLABELLED};
+use crate::batches::Kind;
 use crate::config::{Config, MaskValues};
 use crate::error::{Error, Result};
 use crate::presence::contradictions;
@@ -301,13 +301,6 @@ impl Evidence {
         }))
     }
 
-    /// The mask as classes of phase 2, in the brain.
-    pub(crate) fn classes_of_mask(&self, brain: &Array3<bool>) -> Option<Array3<u8>> {
-        let mask = self.substructure_mask()?;
-        let class = |&m: &u8, &inside: &bool| if inside && m <= 3 { m } else { UNLABELLED };
-        Some(Zip::from(mask).and(brain).map_collect(class))
-    }
-
     fn used(&self, id: &str, lambda: [f64; 2]) -> Used {
         let (mask, scribble, presence) =
             (self.mask.is_some(), self.scribble.is_some(), self.tells_presence());
@@ -316,7 +309,7 @@ impl Evidence {
             |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
         let [wt, sub] = lambda;
         let (used, strong, weak) = match (mask, scribble, presence) {
-            (true, ..) => ("mask", 1.0, 1.0),
+            (true, ..) => ("mask", 1.0, wt),
             (_, true, _) => ("scribbles", 1.0, wt),
             (.., true) => ("prediction", 0.0, wt),
             _ => ("nothing", 0.0, 0.0),
@@ -324,7 +317,7 @@ impl Evidence {
         let all = [("mask", mask), ("scribbles", scribble), ("presence", presence)];
         let whole_tumour = Level { found: found(&all), used, strong, weak };
         let (used, strong, weak) = match (substructures, presence) {
-            (true, _) => ("mask", 1.0, 1.0),
+            (true, _) => ("mask", 1.0, sub),
             (_, true) => ("presence", f64::from(u8::from(mask || scribble)), sub),
             _ => ("nothing", 0.0, 0.0),
         };
@@ -364,8 +357,8 @@ mod tests {
             [used.whole_tumour, used.substructures].map(|l| (l.used, l.strong, l.weak))
         };
         let (mask, tumour) = (Some([0, 1, 3, 255]), Some([0, 4, 4, 255]));
-        assert_eq!(used(evidence(mask, true, None)), [("mask", 1.0, 1.0), ("mask", 1.0, 1.0)]);
-        let of_tumour = [("mask", 1.0, 1.0), ("presence", 1.0, 0.2)];
+        assert_eq!(used(evidence(mask, true, None)), [("mask", 1.0, 0.8), ("mask", 1.0, 0.2)]);
+        let of_tumour = [("mask", 1.0, 0.8), ("presence", 1.0, 0.2)];
         assert_eq!(used(evidence(tumour, true, Some(true))), of_tumour);
         let drawn = [("scribbles", 1.0, 0.8), ("nothing", 0.0, 0.0)];
         assert_eq!(used(evidence(None, true, None)), drawn);
@@ -380,9 +373,9 @@ mod tests {
         let both = evidence(Some([0, 4, 3, 0]), false, None);
         let values = |found: Option<Array3<u8>>| found.unwrap().into_raw_vec_and_offset().0;
         assert_eq!(values(both.tumour_of_mask(&brain)), [2, 1, 1, 0]);
-        assert_eq!(values(both.classes_of_mask(&brain)), [0, UNLABELLED, 3, UNLABELLED]);
+        assert!(both.substructure_mask().is_some());
         let part = evidence(Some([255, 4, 0, 0]), false, None);
         assert_eq!(values(part.tumour_of_mask(&brain)), [0, 1, 2, 0]);
-        assert!(part.classes_of_mask(&brain).is_none());
+        assert!(part.substructure_mask().is_none());
     }
 }

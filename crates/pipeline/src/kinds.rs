@@ -37,8 +37,6 @@ pub(crate) fn supervised(
         let (strong, share) = of_kind(slices, kinds, kind, &batch.strong)?;
         let (weak, _) = of_kind(slices, kinds, kind, &batch.weak)?;
         if let (Some(strong), Some(weak)) = (strong, weak) {
-            // Of a mask G is as certain as S.
-            let lambda = if kind == Kind::Mask { 1.0 } else { lambda };
             let term = (partial_cross_entropy(logits, &strong, &weak, lambda)? * share)?;
             sum = Some(match sum {
                 Some(sum) => (sum + term)?,
@@ -91,9 +89,8 @@ mod tests {
             let of = |k: usize| f64::from(x[slice * 8 + k * 4 + pixel]);
             (of(0).exp() + of(1).exp()).ln() - of(class)
         };
-        // A mask is as certain as the scribbles drawn from it.
         let mask = (cost(0, 0, 0) + cost(0, 2, 1)) / 2.0
-            + (cost(0, 0, 0) + cost(0, 1, 1) + cost(0, 2, 1) + cost(0, 3, 0)) / 4.0;
+            + LAMBDA * (cost(0, 0, 0) + cost(0, 1, 1) + cost(0, 2, 1) + cost(0, 3, 0)) / 4.0;
         let scribble = cost(1, 0, 1) + LAMBDA * (cost(1, 1, 0) + cost(1, 2, 0)) / 2.0;
         let prediction = LAMBDA * (cost(2, 0, 1) + cost(2, 1, 0) + cost(2, 2, 0) + cost(2, 3, 0)) / 4.0;
         // The second slice of the batch is of scan 2, the third of scan 1.

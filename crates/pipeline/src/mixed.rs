@@ -12,7 +12,7 @@ use crate::study::Study;
 use crate::supervision as labels;
 
 /// The probability from which on a prediction becomes a label.
-const SURE: f32 = 0.9;
+pub(crate) const SURE: f32 = 0.9;
 
 impl Study<'_> {
     /// Phase 1's S and G: of a mixed fit, those of a scan with a mask are scribbles drawn from it and the mask itself, and one with neither mask
@@ -47,7 +47,7 @@ impl Study<'_> {
     /// Phase 2's S' and G'.
     pub(crate) fn substructures_supervised(
         &self,
-        tumours: &[Array3<bool>],
+        tumours: &[Array3<u8>],
         masks: &[Array3<u8>],
         scribbles: &[Array3<u8>],
         weak: &[Array3<u8>],
@@ -55,10 +55,10 @@ impl Study<'_> {
         let Some(evidence) = self.evidence() else {
             return self.substructure_supervision(masks, scribbles, weak);
         };
-        // Where nobody told the background, it is what Unet-WT takes for it.
+        // Where nobody told the background, it is what Unet-WT is sure of.
         let predicted = |i: usize| {
-            let healthy = |&t: &bool, &inside: &bool| if inside && !t { 2 } else { 0 };
-            let found = tumours[i].iter().any(|&t| t) && evidence[i].tells_presence();
+            let healthy = |&t: &u8, &inside: &bool| if inside && t == 0 { 2 } else { 0 };
+            let found = tumours[i].iter().any(|&t| t == 1) && evidence[i].tells_presence();
             if found {
                 Zip::from(&tumours[i]).and(&self.train[i].brain).map_collect(healthy)
             } else {
@@ -70,10 +70,7 @@ impl Study<'_> {
             .collect();
         let mut out = self.substructure_supervision(masks, scribbles, &weak)?;
         for (i, e) in evidence.iter().enumerate() {
-            if let Some(classes) = e.classes_of_mask(&self.train[i].brain) {
-                // Scribbles too, so that soft Dice sees all of the mask.
-                out.weak[i] = classes;
-            } else if e.tumour_kind() == Kind::Prediction {
+            if e.tumour_kind() == Kind::Prediction {
                 // A skeleton of what was predicted is no surer than the rest of it.
                 Zip::from(&mut out.weak[i]).and(&out.strong[i]).for_each(|g, &s| {
                     if s != UNLABELLED {

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Labels, Masks, Sources, Used};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
+use crate::mixed::SURE;
 use crate::prepared;
 use crate::presence::presence_of;
 use crate::progress::Progress;
@@ -394,42 +395,46 @@ impl<'a> Study<'a> {
         })
     }
 
-    /// The whole-tumour masks that a network gives on the training scans. Where it finds nothing, what scribbles and
-    /// weak masks call tumour stands in: every training scan has a tumour.
+    /// The whole-tumour masks that a network gives on the training scans: 0 healthy, 1 tumour. Where it finds nothing, what scribbles and
+    /// weak masks call tumour stands in: every training scan has a tumour. Of a scan that nobody drew on it is taken at its word where it is sure; elsewhere
+    /// in the brain stands [`UNLABELLED`](crate::batches::UNLABELLED).
     pub(crate) fn tumour_masks(
         &self,
         weights: &VarMap,
         scribbles: &[Array3<u8>],
         weak: &[Array3<u8>],
-    ) -> Result<Vec<Array3<bool>>> {
-        let masks = self.volumes("wt", "whole tumours of the training scans", |i, scan| {
+    ) -> Result<Vec<Array3<u8>>> {
+        self.volumes("wt", "whole tumours of the training scans", |i, scan| {
             if self.evidence_of(i).is_some_and(|e| e.tumour_kind() == Kind::Mask) {
                 return Ok(weak[i].mapv(|v| u8::from(v == 1)));
             }
             let network = self.methods.network.load(2, weights, self.device)?;
+            if self.evidence_of(i).is_some_and(|e| e.tumour_kind() == Kind::Prediction) {
+                return segment::sure_classes(&*network, scan, self.device, SURE);
+            }
             let mask = segment::classes(&*network, scan, self.device)?;
             if mask.iter().any(|&v| v != 0) {
                 return Ok(mask);
             }
             self.progress.log(&format!("{}: the network finds no tumour; its weak mask stands in", scan.id));
             Ok(Zip::from(&scribbles[i]).and(&weak[i]).map_collect(|&s, &g| u8::from(s == 1 || g == 1)))
-        })?;
-        Ok(masks.into_iter().map(|m| m.mapv(|v| v != 0)).collect())
+        })
     }
 
     /// Sub-structures inside the whole tumours of the training scans.
-    pub(crate) fn substructures(&self, tumours: &[Array3<bool>]) -> Result<Vec<Array3<u8>>> {
+    pub(crate) fn substructures(&self, tumours: &[Array3<u8>]) -> Result<Vec<Array3<u8>>> {
         self.volumes("kmeans", "k-means", |i, scan| {
             if let Some(e) = self.evidence_of(i) {
                 if let Some(mask) = e.substructure_mask() {
                     return Ok(mask.mapv(|v| if v <= 3 { v } else { 0 }));
                 }
-                if !e.tells_presence() || !tumours[i].iter().any(|&v| v) {
+                if !e.tells_presence() || !tumours[i].iter().any(|&v| v == 1) {
                     return Ok(Array3::zeros(scan.brain.dim()));
                 }
             }
             let seed = derived_seed(self.config.seed, "cluster", i as u64);
-            self.methods.substructures.label(scan, tumours[i].view(), self.presence[i], seed)
+            let tumour = tumours[i].mapv(|v| v == 1);
+            self.methods.substructures.label(scan, tumour.view(), self.presence[i], seed)
         })
     }
 
@@ -464,11 +469,7 @@ impl<'a> Study<'a> {
             supervision,
             phase,
             iterations: part.iterations(phase),
-            dice: if part == Part::Full || supervision.kinds.contains(&Kind::Mask) {
-                self.config.train.full_dice
-            } else {
-                0.0
-            },
+            dice: if part == Part::Full { self.config.train.full_dice } else { 0.0 },
             crf_channels: (part == Part::Crf).then_some(channels),
         })
     }

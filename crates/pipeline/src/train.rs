@@ -11,7 +11,7 @@ use scribseg_crf_kernels::{LossForm, PairwiseKernel, crf_loss};
 use scribseg_unet::{Sgd, soft_dice, softmax};
 use serde::{Deserialize, Serialize};
 
-use crate::batches::{Batch, Kind, Sampler, SliceId, Supervision, derived_seed};
+use crate::batches::{Batch, Sampler, SliceId, Supervision, derived_seed};
 use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::events::event_file;
@@ -289,14 +289,9 @@ impl Trainer<'_> {
             kinds::supervised(logits, slices, batch, &stage.supervision.kinds, stage.phase.lambda)
                 .map_err(fault)?;
         let (mut loss, mut overlap, mut pairwise) = (supervised.clone(), None, None);
-        let (masks, share) = match stage.supervision.kinds.is_empty() {
-            true => (Some(batch.strong.clone()), 1.0),
-            // The whole of a mask is its G.
-            false => kinds::of_kind(slices, &stage.supervision.kinds, Kind::Mask, &batch.weak)?,
-        };
-        if let (true, Some(masks)) = (stage.dice > 0.0, masks) {
-            let dice = softmax(logits).and_then(|y| soft_dice(&y, &masks)).map_err(fault)?;
-            let dice = (dice * (stage.dice * share))?;
+        if stage.dice > 0.0 {
+            let dice = softmax(logits).and_then(|y| soft_dice(&y, &batch.strong)).map_err(fault)?;
+            let dice = (dice * stage.dice)?;
             overlap = Some(dice.clone());
             loss = (loss + dice)?;
         }
