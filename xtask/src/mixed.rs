@@ -17,8 +17,8 @@ const SETTINGS: [&str; 7] = [
     "train.batch=4",
     "wt.iterations=300",
     "wt.crf_iterations=50",
-    "sub.iterations=800",
-    "sub.crf_iterations=100",
+    "sub.iterations=2000",
+    "sub.crf_iterations=200",
 ];
 const MASKS: usize = 2;
 const SCRIBBLES: usize = 3;

@@ -88,6 +88,11 @@ impl Coding {
     /// Whole-number labels; anything else is noted in `odd`.
     pub(crate) fn labels(self, at: usize, bytes: &[u8], out: &mut [i32], odd: &mut Odd) {
         let Self { scalar, little_endian: little, scaling } = self;
+        // Nearly all label files, and all of ours: bytes that are what they say.
+        if let (Scalar::U8, None) = (scalar, scaling) {
+            out.iter_mut().zip(bytes).for_each(|(to, &value)| *to = value.into());
+            return;
+        }
         let (slope, inter) = scaling.unwrap_or((1.0, 0.0));
         let mut bad = 0_u64;
         for_scalar!(scalar, little, bytes, out, |to, value| {

@@ -152,3 +152,24 @@ fn companions_are_found_with_either_ending() {
     std::fs::write(folder.path().join("a_wt.nii.gz"), "").unwrap();
     assert_eq!(companion(folder.path(), "a", "wt"), folder.path().join("a_wt.nii.gz"));
 }
+
+#[test]
+fn a_mask_to_train_on_has_its_own_unknown_and_tumour_of_any_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a_seg.nii.gz");
+    let grid = Geometry::from_spacing([1, 1, 6], [1.0; 3]).unwrap();
+    write_labels(&path, array![[[0u8, 1, 2, 4, 9, 7]]].view(), &grid).unwrap();
+    let read =
+        |unknown: &[i64], tumour: &[i64]| read_mask(&path, &grid, LabelScheme::Brats2017, unknown, tumour);
+    let expected = array![[[0, 1, 2, 3, NOT_LABELLED, TUMOUR_OF_ANY_KIND]]];
+    assert_eq!(read(&[9], &[7]).unwrap(), expected);
+    // What is declared goes before the scheme.
+    let expected = array![[[0, 1, TUMOUR_OF_ANY_KIND, NOT_LABELLED, NOT_LABELLED, TUMOUR_OF_ANY_KIND]]];
+    assert_eq!(read(&[9, 4], &[7, 2]).unwrap(), expected);
+    let error = read(&[9], &[]).unwrap_err().to_string();
+    for part in ["a_seg.nii.gz", "7", "unknown 9", "input.mask_values"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let other = Geometry::from_spacing([1, 1, 6], [1.0, 1.0, 2.0]).unwrap();
+    assert!(read_mask(&path, &other, LabelScheme::Brats2017, &[9], &[7]).is_err(), "another grid");
+}
