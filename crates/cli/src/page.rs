@@ -71,7 +71,23 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
         program.map_or_else(|_| scribseg_pipeline::program(), |text| text.trim().replace('\n', "; ")),
     );
 
+    let supervision: Option<Vec<serde_json::Value>> = json(run, "supervision.json")?;
+    for (name, level) in [("whole tumour from", "whole_tumour"), ("sub-structures from", "substructures")] {
+        let mut counts = BTreeMap::new();
+        for scan in supervision.iter().flatten() {
+            *counts.entry(scan[level]["used"].as_str().unwrap_or("nothing")).or_insert(0) += 1;
+        }
+        if supervision.is_some() {
+            let words: Vec<String> = counts.iter().map(|(used, n)| format!("{used} ({n})")).collect();
+            fact(name, words.join(", "));
+        }
+    }
+
     let (title, summary) = match &table {
+        None if supervision.is_some() => (
+            "Trained from what there is of each scan",
+            "A mixed fit: both phases, each scan on its mask, its scribbles or its presence labels; the method after Ji, Shen, Ma, Gao, MICCAI 2019.",
+        ),
         Some(_) => (
             "Table 1, reproduced",
             "Ten ways to learn whole tumours and their sub-structures, after Ji, Shen, Ma, Gao, MICCAI 2019.",
@@ -266,7 +282,12 @@ fn notes(
     }
     if folds > 0 {
         notes.push(format!(
-            "A cross-validation of {folds} folds: every scan's figures are by networks that were trained without it. Curves and models are in the report of each fold."
+            "A cross-validation of {folds} folds{} Curves and models are in the report of each fold.",
+            if measured {
+                ": every scan's figures are by networks that were trained without it."
+            } else {
+                ", not all of them finished."
+            }
         ));
     } else if stages.is_empty() {
         notes.push("No training stage is finished.".to_owned());
@@ -277,8 +298,10 @@ fn notes(
 
 /// BLAKE3 of what a run depends on and what it made.
 fn hashes(run: &Path) -> Result<Vec<(String, String)>> {
-    let mut files: Vec<PathBuf> =
-        ["config.toml", "inputs.json", "split.json"].iter().map(|name| run.join(name)).collect();
+    let mut files: Vec<PathBuf> = ["config.toml", "inputs.json", "split.json", "supervision.json"]
+        .iter()
+        .map(|name| run.join(name))
+        .collect();
     files.extend(listed(&run.join("models"), "safetensors")?);
     let mut found = Vec::new();
     for path in files.into_iter().filter(|path| path.is_file()) {

@@ -96,6 +96,10 @@ fn every_scan_trains_on_what_there_is_of_it() {
     let split: serde_json::Value = serde_json::from_str(&split).unwrap();
     assert_eq!(split["test"], serde_json::json!(["case_5"]));
     assert_eq!(files(&run.join("predictions")), ["case_5_seg.nii.gz"]);
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    for part in ["A mixed fit", "mask (2), nothing (1), prediction (1), scribbles (1)", "supervision.json"] {
+        assert!(page.contains(part), "{part}");
+    }
     // The same inputs are taken up again, other masks are not.
     folder.run(&fit).succeeds();
     std::fs::remove_file(folder.masks.join("case_0_seg.nii.gz")).unwrap();
@@ -124,4 +128,51 @@ fn labels_that_contradict_each_other_are_refused() {
     write_labels(folder.masks.join("case_2_seg.nii.gz"), otherwise.view(), &drawn.geometry).unwrap();
     folder.run(&fit).refuses(1, &["case_2_seg.nii.gz", "scribble"]);
     assert!(files(&folder.root.join("run")).is_empty(), "a run is claimed by sound inputs only");
+}
+
+#[test]
+fn what_nobody_can_use_is_told_before_it_trains() {
+    let folder = Folder::new();
+    let check = format!("check {{c}} {GIVEN} {DECLARED} --set scribble.erode_healthy_mm=8");
+    // Names that are no case's.
+    std::fs::copy(folder.masks.join("case_0_seg.nii.gz"), folder.masks.join("Case_0_seg.nii.gz")).unwrap();
+    std::fs::copy(folder.masks.join("case_0_seg.nii.gz"), folder.masks.join("case_2.nii.gz")).unwrap();
+    let table = std::fs::read_to_string(&folder.table).unwrap();
+    std::fs::write(&folder.table, format!("{table}case_77\t1\t1\t1\n")).unwrap();
+    folder
+        .run(&check)
+        .refuses(0, &["Case_0_seg.nii.gz: no case's", "case_2.nii.gz: no case's", "row case_77"]);
+    std::fs::write(&folder.table, &table).unwrap();
+    // What is missing altogether is missed by check and by the dry run as well.
+    let alone =
+        "{c} --mixed --scribbles {s} --set scribble.erode_healthy_mm=8 --set input.held_out=[\"case_5\"]";
+    let told = folder.run(&format!("check {alone}")).refuses(1, &[]).stdout;
+    assert!(told.contains("sub-structures") && told.contains("--presence"), "{told}");
+    folder.run(&format!("fit {alone} --out {{r}} --dry-run")).refuses(1, &["sub-structures", "--presence"]);
+    let told = folder.run(&format!("{check} --set input.held_out=[\"case_9\"]")).refuses(1, &[]).stdout;
+    assert!(told.contains("case_9"), "{told}");
+    // A table that cannot be read is a fault among the others.
+    std::fs::write(&folder.table, "participant_id\tED\tET\tNCR\ncase_1\t\t1\t1\n").unwrap();
+    let told = folder.run(&format!("{check} --json")).refuses(1, &[]).stdout;
+    let report: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert!(report["faults"][0]["found"].as_str().unwrap().contains("case_1"), "{told}");
+}
+
+#[test]
+fn a_mask_of_which_nothing_is_known_leaves_a_scan_to_its_scribbles() {
+    let folder = Folder::new();
+    let scan = LabelVolume::read(folder.masks.join("case_0_seg.nii.gz")).unwrap();
+    let unknown = scan.data.mapv(|_| 9u8);
+    write_labels(folder.masks.join("case_2_seg.nii.gz"), unknown.view(), &scan.geometry).unwrap();
+    let check = format!("check {{c}} {GIVEN} {DECLARED} --set scribble.erode_healthy_mm=8");
+    folder.run(&check).refuses(0, &["case_2: whole tumour from scribbles (S 1, G 0.8)"]);
+}
+
+#[test]
+fn a_fit_needs_to_be_told_of_healthy_tissue() {
+    let folder = Folder::new();
+    let declared = "--set input.mask_values.tumour=[1,2,4] --set input.mask_values.unknown=[0]";
+    std::fs::remove_file(folder.masks.join("case_1_seg.nii.gz")).unwrap();
+    let fit = format!("fit {{c}} --out {{r}} --masks {{m}} --presence {{t}} {declared} {TINY}");
+    folder.run(&fit).refuses(1, &["healthy"]);
 }

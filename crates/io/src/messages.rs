@@ -203,7 +203,7 @@ impl Error {
             UndeclaredLabel { counts, declared, .. } => parts(
                 format!("label values of {declared}"),
                 listed(counts),
-                "declare what the values mean (`--set input.label_scheme=…` of references, `--set \'input.scribble_values.tumour=[…]\'` of scribbles), or save the file with the expected ones: meaning is never guessed",
+                "declare what the values mean (`--set input.label_scheme=…` of references, `--set \'input.scribble_values.tumour=[…]\'` of scribbles, `--set \'input.mask_values.unknown=[…]\'` of `--masks`), or save the file with the expected ones: meaning is never guessed",
             ),
             Overlap { count, .. } => parts(
                 "tumour or healthy tissue in each voxel",

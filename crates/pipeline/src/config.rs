@@ -134,7 +134,7 @@ section! {
         held_out: Vec<String> = Vec::new() => Words("a list of cases"),
         /// The values of scribble files.
         scribble_values: ScribbleValues = ScribbleValues::default() => Section(ScribbleValues::FIELDS),
-        /// The values of masks to train on (`fit --masks`) beside those of the label scheme.
+        /// The values of masks to train on (a folder after `fit --masks`) beside those of the label scheme.
         mask_values: MaskValues = MaskValues::default() => Section(MaskValues::FIELDS),
     }
 }

@@ -72,7 +72,7 @@ pub struct Sources {
 pub struct Level {
     /// What there is.
     pub found: Vec<&'static str>,
-    /// What trains: one of them, `prediction` or `nothing`.
+    /// What trains: one of them, `prediction`, `background` or `nothing`.
     pub used: &'static str,
     /// Weight of its S in eq. 1; 0 where it has none.
     pub strong: f64,
@@ -217,7 +217,11 @@ impl Sources {
         if is_complete && told.is_none() {
             found.presence = Presence::from_labels(whole.view());
         }
-        found.mask = Some(mask);
+        // A mask of which nothing is known leaves the scan to its scribbles.
+        let is_known = |&m: &u8, &inside: &bool| inside && m != NOT_LABELLED;
+        if Zip::from(&mask).and(&scan.brain).any(is_known) {
+            found.mask = Some(mask);
+        }
         Ok(found)
     }
 
@@ -233,13 +237,10 @@ impl Sources {
     ///
     /// # Errors
     /// As [`evidence`](Self::evidence), and a level for which no scan has anything.
-    pub(crate) fn gather<'s>(
-        &self,
-        cohort: &Cohort,
-        scans: impl IntoParallelIterator<Item = &'s Scan>,
-    ) -> Result<(Vec<Evidence>, Vec<Used>)> {
+    pub(crate) fn gather(&self, cohort: &Cohort, scans: &[&Scan]) -> Result<(Vec<Evidence>, Vec<Used>)> {
         let found: Vec<(Evidence, Used)> = scans
-            .into_par_iter()
+            .par_iter()
+            .copied()
             .filter_map(|scan| cohort.cases.iter().find(|case| case.id == scan.id).map(|case| (case, scan)))
             .map(|(case, scan)| {
                 let evidence = self.evidence(case, scan)?;
@@ -247,18 +248,86 @@ impl Sources {
                 Ok((evidence, used))
             })
             .collect::<Result<_>>()?;
-        let lacks = |what: &str, give: &str| Error::Cohort {
-            path: cohort.root.clone(),
-            problem: format!("expected {what} of at least one training scan, found none; give {give}"),
+        let (evidence, used): (Vec<Evidence>, Vec<Used>) = found.into_iter().unzip();
+        enough(cohort, &used)?;
+        let healthy = |(e, scan): (&Evidence, &Scan)| {
+            let masked = e.tumour_of_mask(&scan.brain).is_some_and(|mask| mask.iter().any(|&m| m == 2));
+            e.tumour_kind() == Kind::Scribbles || masked
         };
-        if !found.iter().any(|(_, used)| used.whole_tumour.strong > 0.0) {
-            return Err(lacks("a mask or scribbles", "`--masks` or `--scribbles`"));
+        if !evidence.iter().zip(scans.iter().copied()).any(healthy) {
+            return Err(lacks(cohort, "healthy tissue in a mask or scribbles", "scribbles of both kinds"));
         }
-        if !found.iter().any(|(_, used)| used.substructures.used != "nothing") {
-            return Err(lacks("a mask of sub-structures or presence labels", "`--masks` or `--presence`"));
-        }
-        Ok(found.into_iter().unzip())
+        Ok((evidence, used))
     }
+
+    /// Image files in the folders of labels, and rows of the table, that are no case's, in words.
+    pub fn strays(&self, cohort: &Cohort) -> Vec<String> {
+        let mut strays = Vec::new();
+        let masks = match &self.masks {
+            Some(Masks::Folder(folder)) => Some(folder),
+            _ => None,
+        };
+        for (folder, kind) in [(masks, "seg"), (self.scribbles.as_ref(), "scribble")] {
+            let Some(folder) = folder else { continue };
+            let mut names: Vec<String> = std::fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .filter(|name| {
+                    [".nii", ".nii.gz", ".hdr", ".img", ".nrrd"].iter().any(|end| name.ends_with(end))
+                })
+                .filter(|name| {
+                    let of = |case: &Case| name.starts_with(&format!("{}_{kind}.", case.id));
+                    let segments = kind == "seg" && name.ends_with(".nrrd");
+                    segments || !cohort.cases.iter().any(of)
+                })
+                .collect();
+            names.sort();
+            strays.extend(names.iter().map(|name| {
+                format!(
+                    "{}: no case's (expected <case>_{kind}.nii.gz); it is left out",
+                    folder.join(name).display()
+                )
+            }));
+        }
+        if let Some(table) = &self.table {
+            let unknown = table.rows.keys().filter(|id| !cohort.cases.iter().any(|case| &case.id == *id));
+            strays.extend(
+                unknown.map(|id| {
+                    format!("presence table: row {id} is of no case of the cohort; it is left out")
+                }),
+            );
+        }
+        strays
+    }
+}
+
+pub(crate) fn lacks(cohort: &Cohort, what: &str, give: &str) -> Error {
+    Error::Cohort {
+        path: cohort.root.clone(),
+        problem: format!(
+            "expected {what} of at least one training scan, found none; give {give}, or name other cases in `input.held_out` if those that have it are held out"
+        ),
+    }
+}
+
+/// An error unless some training scan has a tumour drawn, and some its sub-structures told.
+///
+/// # Errors
+/// What is missing, and what to give.
+pub fn enough(cohort: &Cohort, used: &[Used]) -> Result<()> {
+    if !used.iter().any(|used| used.whole_tumour.strong > 0.0) {
+        return Err(lacks(cohort, "a mask or scribbles", "`--masks` or `--scribbles`"));
+    }
+    if !used.iter().any(|used| ["mask", "presence"].contains(&used.substructures.used)) {
+        return Err(lacks(
+            cohort,
+            "a mask of sub-structures or presence labels",
+            "`--masks` or `--presence`",
+        ));
+    }
+    Ok(())
 }
 
 impl Evidence {
@@ -319,6 +388,8 @@ impl Evidence {
         let (used, strong, weak) = match (substructures, presence) {
             (true, _) => ("mask", 1.0, sub),
             (_, true) => ("presence", f64::from(u8::from(mask || scribble)), sub),
+            // Where the tumour is told, what lies around it is.
+            _ if mask || scribble => ("background", 1.0, sub),
             _ => ("nothing", 0.0, 0.0),
         };
         let all = [("mask", substructures), ("presence", presence)];
@@ -360,7 +431,7 @@ mod tests {
         assert_eq!(used(evidence(mask, true, None)), [("mask", 1.0, 0.8), ("mask", 1.0, 0.2)]);
         let of_tumour = [("mask", 1.0, 0.8), ("presence", 1.0, 0.2)];
         assert_eq!(used(evidence(tumour, true, Some(true))), of_tumour);
-        let drawn = [("scribbles", 1.0, 0.8), ("nothing", 0.0, 0.0)];
+        let drawn = [("scribbles", 1.0, 0.8), ("background", 1.0, 0.2)];
         assert_eq!(used(evidence(None, true, None)), drawn);
         let presence = [("prediction", 0.0, 0.8), ("presence", 0.0, 0.2)];
         assert_eq!(used(evidence(None, false, Some(false))), presence);

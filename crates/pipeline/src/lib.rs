@@ -69,7 +69,7 @@ pub use config::{
     origins::{Origin, Resolved},
 };
 pub use error::{Error, Result};
-pub use evidence::{Labels, Masks, Sources, Used};
+pub use evidence::{Labels, Masks, Sources, Used, enough};
 pub use experiments::{
     FigureCase, ROWS, RegionFigures, ReproduceOptions, Reproduced, Row, RowId, Table1, parse_rows, reproduce,
 };

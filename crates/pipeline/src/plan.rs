@@ -278,6 +278,17 @@ fn mixed_scans(cohort: &Cohort, whole: &Split, sources: &Sources) -> Result<Vec<
             reference: case.reference.is_some(),
         })
     };
+    let told = |case: &scribseg_io::Case| {
+        let row = sources.row(&case.id).is_some_and(|row| row != scribseg_io::Presence::default());
+        !whole.test.contains(&case.id) && (row || !matches!(sources.mask_of(case), Ok(None)))
+    };
+    if !cohort.cases.iter().any(told) {
+        return Err(crate::evidence::lacks(
+            cohort,
+            "a mask of sub-structures or presence labels",
+            "`--masks` or `--presence`",
+        ));
+    }
     cohort.cases.iter().map(planned).collect()
 }
 

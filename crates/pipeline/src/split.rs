@@ -49,7 +49,7 @@ impl Split {
     ///
     /// # Errors
     /// Cases to hold out that are not there, have no reference, or leave none to train on.
-    pub(crate) fn of(cohort: &Cohort, config: &Config) -> Result<Self> {
+    pub fn of(cohort: &Cohort, config: &Config) -> Result<Self> {
         if !config.input.held_out.is_empty() {
             return Self::held_out(cohort, &config.input.held_out);
         }
@@ -94,6 +94,12 @@ impl Split {
     /// [`Error::Config`] below two folds, or with more folds than cases with a reference.
     pub fn stratified(cases: &[Stratum], folds: usize, seed: u64) -> Result<Self> {
         let held_out: Vec<&Stratum> = cases.iter().filter(|c| c.tumour_ml.is_some()).collect();
+        if held_out.len() < 2 {
+            return Err(Error::Config(format!(
+                "key `input.folds`: expected at least 2 cases with a reference, which folds hold out, found {}; add references, or leave `--folds` out",
+                held_out.len()
+            )));
+        }
         if folds < 2 || folds > held_out.len() {
             return Err(Error::Config(format!(
                 "key `input.folds`: expected 2 to {}, the number of cases with a reference, found {folds}; every fold holds some of these out",

@@ -222,7 +222,9 @@ impl<'a> Study<'a> {
         }
         let (evidence, used) = match &sources {
             Some(sources) => {
-                let (evidence, used) = sources.gather(cohort, train.par_iter().map(|scan| &**scan))?;
+                let (evidence, used) =
+                    sources.gather(cohort, &train.iter().map(|scan| &**scan).collect::<Vec<_>>())?;
+                sources.strays(cohort).iter().for_each(|stray| progress.log(stray));
                 used.iter().for_each(|used| progress.log(&format!("{}: {}", used.id, used.in_words())));
                 (Some(evidence), used)
             }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 use scribseg_io::{Case, Cohort, Fault, Presence, PresenceTable, ScribbleMapping};
-use scribseg_pipeline::{Labels, Masks, Progress, Scan, Sources, Used};
+use scribseg_pipeline::{Labels, Masks, Progress, Scan, Sources, Split, Used};
 use serde::Serialize;
 
 use crate::arguments::{Check, PresetName};
@@ -61,7 +61,29 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
         masks: arguments.mixed.masks.as_deref().map(Masks::from),
         presence: arguments.presence.clone(),
     };
-    let sources = if mixed { Some(Sources::open(&cohort, &labels, &config)?) } else { None };
+    let mut refused = Vec::new();
+    let labels_at_fault = |error: scribseg_pipeline::Error| Fault {
+        case: String::new(),
+        file: table.clone().unwrap_or_else(|| cohort.root.clone()),
+        expected: "labels that can be trained on".into(),
+        found: error.to_string(),
+        hint: "mend them or leave them out".into(),
+    };
+    let (mut sources, mut split) = (None, None);
+    if mixed {
+        match Sources::open(&cohort, &labels, &config) {
+            Ok(found) => sources = Some(found),
+            Err(error) => refused.push(labels_at_fault(error)),
+        }
+        match Split::of(&cohort, &config) {
+            Ok(found) => split = Some(found),
+            Err(error) => refused.push(labels_at_fault(error)),
+        }
+    }
+    for stray in sources.iter().flat_map(|sources| sources.strays(&cohort)) {
+        progress.log(&stray);
+    }
+    let trains = |case: &Case| split.as_ref().is_none_or(|split| !split.test.contains(&case.id));
     let used = Mutex::new(BTreeMap::new());
     let voxels = Mutex::new(BTreeMap::new());
     let mut faults = scribseg_io::check_with(&cohort, |case, loaded| {
@@ -85,7 +107,7 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
                 hint: "mend it or leave the case out".into(),
             }),
             Ok(scan) => {
-                let needs_none = sources.is_some();
+                let needs_none = mixed;
                 faults.extend(unlabelled(
                     case,
                     &scan,
@@ -95,7 +117,7 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
                 if let Ok(mut voxels) = voxels.lock() {
                     voxels.insert(case.id.clone(), scan.spacing);
                 }
-                match sources.as_ref().map(|sources| sources.used(case, &scan)) {
+                match sources.as_ref().filter(|_| trains(case)).map(|sources| sources.used(case, &scan)) {
                     Some(Ok(found)) => {
                         if let Ok(mut used) = used.lock() {
                             used.insert(case.id.clone(), found);
@@ -112,6 +134,7 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
                         arguments
                             .scribbles
                             .iter()
+                            .filter(|_| !mixed)
                             .filter_map(|folder| scribble(case, folder, &scan, &values)),
                     ),
                 }
@@ -120,8 +143,12 @@ pub(crate) fn run(arguments: &Check, progress: &dyn Progress) -> Result<Outcome>
         faults
     });
     faults.extend(presence_faults);
+    faults.extend(refused);
     faults.extend(other_pixels(&cohort, &voxels.into_inner().unwrap_or_default()));
     let used: Vec<Used> = used.into_inner().unwrap_or_default().into_values().collect();
+    if sources.is_some() && faults.is_empty() {
+        faults.extend(scribseg_pipeline::enough(&cohort, &used).err().map(labels_at_fault));
+    }
     for used in &used {
         progress.log(&format!("{}: {}", used.id, used.in_words()));
     }
