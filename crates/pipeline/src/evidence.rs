@@ -29,7 +29,7 @@ use serde::Serialize;
 use crate::batches::Kind;
 use crate::config::{Config, MaskValues};
 use crate::error::{Error, Result};
-use crate::presence::contradictions;
+use crate::presence::{contradictions, table_of};
 use crate::scan::Scan;
 use crate::scribbles::scribble_of;
 
@@ -122,8 +122,7 @@ impl Sources {
     /// # Errors
     /// A table that cannot be read, a folder that is none.
     pub fn open(cohort: &Cohort, labels: &Labels, config: &Config) -> Result<Self> {
-        let own = cohort.root.join("participants.tsv");
-        let table = labels.presence.clone().or_else(|| own.is_file().then_some(own));
+        let table = table_of(cohort, labels.presence.as_deref());
         let folders = [
             labels.scribbles.as_ref(),
             match &labels.masks {
@@ -176,7 +175,7 @@ impl Sources {
     /// Files that cannot be read, and those that contradict each other.
     pub(crate) fn evidence(&self, case: &Case, scan: &Scan) -> Result<Evidence> {
         let scribble = match &self.scribbles {
-            Some(folder) if companion(folder, &scan.id, "scribble").exists() => {
+            Some(folder) if self.scribble_file(&scan.id).is_some() => {
                 Some(scribble_of(folder, scan, &self.scribble_values)?)
             }
             _ => None,

@@ -15,6 +15,7 @@ use crate::evaluation::{self, Pair, measure, policy};
 use crate::evidence::{Labels, Used};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
+use crate::presence::table_of;
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::segment::{classes, merge};
@@ -230,11 +231,7 @@ fn cross_validate(
 
 /// What folds are balanced by: presence from the table, else from the reference, and the reference's volume.
 pub(crate) fn strata(cohort: &Cohort, presence: Option<&Path>) -> Result<Vec<Stratum>> {
-    let own = cohort.root.join("participants.tsv");
-    let table = match presence.or_else(|| own.is_file().then_some(own.as_path())) {
-        Some(path) => Some(PresenceTable::read(path)?),
-        None => None,
-    };
+    let table = table_of(cohort, presence).map(PresenceTable::read).transpose()?;
     (cohort.cases.par_iter())
         .map(|case| {
             let labels = case.reference.as_ref().map(|path| -> Result<_> {

@@ -9,6 +9,7 @@ use scribseg_io::{Cohort, companion, image_files};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::presence::table_of;
 
 /// Fingerprints by what a file is, not by where it lies: a cohort may be moved.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +37,7 @@ impl Inputs {
             }
         }
         files.extend(cohort.declaration.iter().map(|path| ("dataset.json".to_owned(), path.clone())));
-        let own = cohort.root.join("participants.tsv");
-        if let Some(path) = presence.map(Path::to_owned).or_else(|| own.is_file().then_some(own)) {
+        if let Some(path) = table_of(cohort, presence) {
             files.push(("presence table".to_owned(), path));
         }
         let files = files.into_par_iter().map(|(name, path)| Ok((name, fingerprint(&path)?)));

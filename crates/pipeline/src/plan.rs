@@ -12,6 +12,7 @@ use crate::fit::{FitOptions, check_masks, check_trainable, strata};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
 use crate::model;
+use crate::presence::table_of;
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::split::Split;
@@ -198,8 +199,7 @@ fn scans(
     scribbles: Option<&Path>,
     presence: Option<&Path>,
 ) -> Result<Vec<PlannedScan>> {
-    let own = cohort.root.join("participants.tsv");
-    let table = match presence.map(Path::to_owned).or_else(|| own.is_file().then_some(own)) {
+    let table = match table_of(cohort, presence) {
         Some(path) => {
             let table = PresenceTable::read(&path)?;
             table.for_cases(cohort.cases.iter().map(|c| c.id.as_str()))?;

@@ -1,6 +1,6 @@
 //! Presence labels: of a table, or as the references show.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ndarray::Array3;
@@ -10,6 +10,12 @@ use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::scan::Scan;
 
+/// The presence table that is given, or the cohort's own.
+pub(crate) fn table_of(cohort: &Cohort, given: Option<&Path>) -> Option<PathBuf> {
+    let own = cohort.root.join("participants.tsv");
+    given.map(Path::to_owned).or_else(|| own.is_file().then_some(own))
+}
+
 /// Presence labels of `scans`: the given table, the cohort's own, or derived from the references.
 pub(crate) fn presence_of(
     cohort: &Cohort,
@@ -17,9 +23,7 @@ pub(crate) fn presence_of(
     scans: &[Arc<Scan>],
     progress: &dyn Progress,
 ) -> Result<Vec<Presence>> {
-    let own = cohort.root.join("participants.tsv");
-    let table = given.map(Path::to_owned).or_else(|| own.is_file().then_some(own));
-    if let Some(path) = table {
+    if let Some(path) = table_of(cohort, given) {
         progress.log(&format!("presence labels from {}", path.display()));
         let table = PresenceTable::read(&path)?;
         // All cases, not the training ones alone: what is refused does not depend on the split.

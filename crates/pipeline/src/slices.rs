@@ -75,7 +75,7 @@ fn places(scan: &Scan, reference: &Array3<u8>, prediction: &Array3<u8>) -> Vec<u
     spread(found.len(), SLICES).into_iter().map(|i| found[i]).collect()
 }
 
-/// Keeps slices of the scans that an evaluation tells apart best; `predicted` gives a scan's prediction on its whole grid.
+/// Keeps slices of scans from the worst to the best of an evaluation; `predicted` gives a scan's prediction on its whole grid.
 ///
 /// # Errors
 /// What `predicted` or the disk refuses.

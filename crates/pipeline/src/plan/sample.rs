@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::evidence::{Labels, Sources};
 use crate::methods::Methods;
-use crate::presence::presence_shown;
+use crate::presence::{presence_shown, table_of};
 use crate::progress::{Progress, Silent};
 use crate::run::RunDir;
 use crate::scan::Scan;
@@ -106,11 +106,7 @@ pub(crate) fn take(
 
     let begun = Instant::now();
     let values = config.input.scribble_values.mapping()?;
-    let own = cohort.root.join("participants.tsv");
-    let table = match given.presence.clone().or_else(|| own.is_file().then_some(own)) {
-        Some(path) => Some(PresenceTable::read(path)?),
-        None => None,
-    };
+    let table = table_of(cohort, given.presence.as_deref()).map(PresenceTable::read).transpose()?;
     let labelled: Vec<[Array3<u8>; 3]> = scans
         .par_iter()
         .zip(&cases)
