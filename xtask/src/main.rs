@@ -1,4 +1,4 @@
-//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda | onnx | mixed | browser`.
+//! What cargo cannot say: `cargo xtask reproduce | test | ci | guide | bench | cuda | onnx | mixed | browser | prior`.
 
 mod architecture;
 mod bench;
@@ -11,6 +11,7 @@ mod metadata;
 mod mixed;
 mod onnx;
 mod peers;
+mod prior;
 mod record;
 mod reproduce;
 mod shell;
@@ -53,6 +54,8 @@ enum Task {
     Browser(browser::Arguments),
     /// Holds exported networks against our own prediction, in onnxruntime
     Onnx(onnx::Arguments),
+    /// Learns the prior of the clustering `mixture` on phantoms, and writes it into the crate
+    Prior(prior::Arguments),
     /// Checks and measures on a CUDA device
     Cuda(cuda::Arguments),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Task::Mixed(arguments) => mixed::run(&arguments),
         Task::Browser(arguments) => browser::run(&arguments),
         Task::Onnx(arguments) => onnx::run(&arguments),
+        Task::Prior(arguments) => prior::run(&arguments),
         Task::Cuda(arguments) => cuda::run(&arguments),
     };
     done.unwrap_or_else(|error| {

@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
     /// A cohort of one's own with reference masks, instead of the synthetic one
     #[arg(long, value_name = "DIR")]
     cohort: Option<PathBuf>,
-    /// The rows of Table 1 to run, as in `SC,2:KM`; all ten without it
+    /// The rows of Table 1 to run, as in `SC,2:KM`; all without it
     #[arg(long, value_name = "ROWS", value_delimiter = ',', num_args = 1..)]
     rows: Vec<String>,
     /// Rows that train at once [default: as many as keep the threads busy, 4 at most]

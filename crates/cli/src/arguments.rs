@@ -57,7 +57,7 @@ pub(crate) enum Verb {
     Report(Report),
     /// Write the networks of a run in a format that other programs run
     Export(Export),
-    /// Run Table 1 of the paper, all ten rows
+    /// Run Table 1 of the paper, all its rows and ours
     Reproduce(Reproduce),
     /// Show the values in force and where each came from
     Config {
@@ -339,7 +339,7 @@ pub(crate) struct Reproduce {
     /// A cohort of one's own with reference masks, instead of the synthetic one
     #[arg(long, value_name = "DIR")]
     pub(crate) cohort: Option<PathBuf>,
-    /// The rows to run, as in `SC,2:KM` [default: all ten]
+    /// The rows to run, as in `SC,2:KM` [default: all]
     #[arg(long, value_name = "ROWS", value_delimiter = ',', num_args = 1..)]
     pub(crate) rows: Vec<String>,
     /// Rows that train at once, each on its share of the threads [default: as many as keep the threads busy, 4 at most]

@@ -114,7 +114,7 @@ fn reproduce_writes_its_five_files() {
         let png = std::fs::read(run.join(name)).unwrap();
         assert_eq!(&png[1..4], b"PNG", "{name}");
     }
-    assert!(std::fs::read_to_string(run.join("report.html")).unwrap().contains("2 of the ten rows"));
+    assert!(std::fs::read_to_string(run.join("report.html")).unwrap().contains("2 of the 12 rows"));
 }
 
 #[test]

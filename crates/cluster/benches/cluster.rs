@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_linfa::Xoshiro256Plus;
 use rand_linfa::rand_core::SeedableRng as _;
-use scribseg_cluster::{Params, Presence, kmeans};
+use scribseg_cluster::{Params, Presence, Prior, kmeans, mixture};
 
 /// Medians of two pieces of work that take turns.
 fn medians_ms(runs: usize, mut ours: impl FnMut(), mut peer: impl FnMut()) -> (f64, f64) {
@@ -79,6 +79,27 @@ fn main() {
             "peer": "linfa-clustering 0.8.1",
             "peer_ms": peer,
             "ratio": peer / ours,
+        });
+        println!("{line}");
+        let prior = Prior::phantoms();
+        let mixed = || {
+            let found =
+                prior.as_ref().map(|prior| mixture(image.view(), wt.view(), presence, [1.0; 3], prior));
+            black_box(found.is_ok_and(|found| found.is_ok()));
+        };
+        let clustered = || {
+            let found = kmeans(image.view(), wt.view(), presence, [1.0; 3], &Params::default(), 1);
+            black_box(found.is_ok());
+        };
+        let (mixed, clustered) = medians_ms(runs, mixed, clustered);
+        let line = serde_json::json!({
+            "bench": format!("cluster/mixture/{voxels}"),
+            "device": "cpu",
+            "threads": rayon::current_num_threads(),
+            "ours_ms": mixed,
+            "peer": "our k-means",
+            "peer_ms": clustered,
+            "ratio": clustered / mixed,
         });
         println!("{line}");
     }

@@ -60,6 +60,9 @@ pub enum Error {
         /// The names there are.
         known: &'static str,
     },
+    /// A prior that cannot be read or learned.
+    #[error("prior of the mixture: {0}")]
+    Prior(String),
     /// The starts could not be found.
     #[error("k-means on the sample: {0}")]
     Starts(String),

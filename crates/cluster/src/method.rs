@@ -46,7 +46,7 @@ pub trait Method: Send + Sync {
 }
 
 /// The names that [`method`] knows.
-pub const METHODS: &[&str] = &["kmeans"];
+pub const METHODS: &[&str] = &["kmeans", "mixture"];
 
 /// The method of that name, with its default parameters.
 ///
@@ -55,7 +55,8 @@ pub const METHODS: &[&str] = &["kmeans"];
 pub fn method(name: &str) -> Result<Box<dyn Method>, Error> {
     match name {
         "kmeans" => Ok(Box::new(KMeans::default())),
-        _ => Err(Error::Method { name: name.to_owned(), known: "kmeans" }),
+        "mixture" => Ok(Box::new(crate::Mixture)),
+        _ => Err(Error::Method { name: name.to_owned(), known: "kmeans, mixture" }),
     }
 }
 

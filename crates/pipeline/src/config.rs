@@ -21,7 +21,7 @@ pub(crate) const BY_LAYOUT: &str = "layout";
 /// The three settings that come with the program (`data/presets/*.toml`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// All ten rows in minutes: shows that everything runs, proves nothing about figures.
+    /// All rows in minutes: shows that everything runs, proves nothing about figures.
     Smoke,
     /// The default of `reproduce`: a synthetic cohort, sized for two CPU cores.
     Phantom,
@@ -294,9 +294,9 @@ section! {
 section! {
     /// Sub-structures from the whole tumour.
     Cluster {
-        /// Method: `kmeans`.
-        method: String = "kmeans".to_owned() => OneOf(&["kmeans"]),
-        /// Seeded restarts; the lowest inertia is kept.
+        /// `kmeans`, as in the paper, or `mixture`, which starts from what phantoms tell of gliomas.
+        method: String = "kmeans".to_owned() => OneOf(&["kmeans", "mixture"]),
+        /// Seeded restarts of `kmeans`; the lowest inertia is kept.
         restarts: usize = 10 => Whole(1, 10_000),
     }
 }

@@ -1,4 +1,4 @@
-//! The main job on one's own data: both phases, SC+GC+CRF then KM+SC+CRF.
+//! The main job on one's own data: both phases, SC+GC+CRF then KM+SC+CRF, or MX+SC+CRF where `cluster.method` is `mixture`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -126,6 +126,11 @@ pub fn fit_with(
     Ok(FitSummary { run, train, test, folds: Vec::new(), metrics, supervision })
 }
 
+/// The stage of phase 2 that comes before the dense CRF, named after the clustering.
+pub(crate) fn first_of_phase2(config: &Config) -> &'static str {
+    if config.cluster.method == "mixture" { "sub-mx-sc" } else { "sub-km-sc" }
+}
+
 /// Both phases on a study's training scans, then predictions and figures of its held-out ones.
 fn train_and_measure(study: &Study<'_>) -> Result<Option<Evaluation>> {
     let Study { run, methods, config, device, progress, .. } = study;
@@ -136,9 +141,9 @@ fn train_and_measure(study: &Study<'_>) -> Result<Option<Evaluation>> {
     study.add_predictions(&mut phase1, &wt)?;
     let wt = study.train("wt", 2, Start::From(&wt), &phase1, Part::Crf)?;
     let tumours = study.tumour_masks(&wt, &scribbles, &weak)?;
-    let masks = study.substructures(&tumours)?;
+    let masks = study.substructures(&config.cluster.method, &*methods.substructures, &tumours)?;
     let phase2 = study.substructures_supervised(&tumours, &masks, &scribbles, &weak)?;
-    let sub = study.train("sub-km-sc", 4, Start::NewHead(&wt), &phase2, Part::Supervised)?;
+    let sub = study.train(first_of_phase2(config), 4, Start::NewHead(&wt), &phase2, Part::Supervised)?;
     let sub = study.train("sub", 4, Start::From(&sub), &phase2, Part::Crf)?;
 
     progress.stage("predict", "held-out scans");

@@ -148,12 +148,7 @@ impl Methods {
                     &channels(&config.graphcut.model_channels),
                 ),
             }),
-            substructures: Box::new(KMeans {
-                params: scribseg_cluster::Params {
-                    restarts: config.cluster.restarts,
-                    ..scribseg_cluster::Params::default()
-                },
-            }),
+            substructures: clustering(&config.cluster.method, config),
             pairwise: Box::new(Bilateral {
                 sigma_xy_mm: config.crf.sigma_xy_mm,
                 sigma_intensity: config.crf.sigma_intensity,
@@ -193,11 +188,20 @@ impl SeedExpansion for GraphCut {
     }
 }
 
-struct KMeans {
-    params: scribseg_cluster::Params,
+/// The clustering of that name; the paper's k-means unless it is `mixture`.
+pub(crate) fn clustering(method: &str, config: &Config) -> Box<dyn SubStructures> {
+    Box::new(Clustering(match method {
+        "mixture" => Box::new(scribseg_cluster::Mixture),
+        _ => Box::new(scribseg_cluster::KMeans(scribseg_cluster::Params {
+            restarts: config.cluster.restarts,
+            ..scribseg_cluster::Params::default()
+        })),
+    }))
 }
 
-impl SubStructures for KMeans {
+struct Clustering(Box<dyn scribseg_cluster::Method>);
+
+impl SubStructures for Clustering {
     fn label(
         &self,
         scan: &Scan,
@@ -206,9 +210,9 @@ impl SubStructures for KMeans {
         seed: u64,
     ) -> Result<Array3<u8>> {
         let presence = scribseg_cluster::Presence { ncr: presence.ncr, ed: presence.ed, et: presence.et };
-        scribseg_cluster::kmeans(scan.image.view(), tumour, presence, scan.spacing, &self.params, seed)
-            .map(|c| c.labels)
-            .map_err(|e| Error::case(&scan.id, e))
+        let (modalities, spacing) = (scan.image.view(), scan.spacing);
+        let input = scribseg_cluster::Input { modalities, wt: tumour, presence, spacing };
+        self.0.divide(&input, seed).map(|c| c.labels).map_err(|e| Error::case(&scan.id, e))
     }
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::evidence::{Masks, Sources};
+use crate::fit::first_of_phase2;
 use crate::fit::{FitOptions, check_masks, check_trainable, strata};
 use crate::inputs::Inputs;
 use crate::methods::Methods;
@@ -24,12 +25,18 @@ mod sample;
 pub use estimate::Estimate;
 
 /// The stages of `fit`: name, outputs, part, and what they train.
-const STAGES: [(&str, usize, Part, &str); 4] = [
-    ("wt-sc-gc", 2, Part::Supervised, "phase 1: whole tumour, eq. 1 on scribbles and graph cut"),
-    ("wt", 2, Part::Crf, "phase 1: the same with the dense CRF"),
-    ("sub-km-sc", 4, Part::Supervised, "phase 2: sub-structures, eq. 1 on k-means and its scribbles"),
-    ("sub", 4, Part::Crf, "phase 2: the same with the dense CRF"),
-];
+fn stages_of(config: &Config) -> [(&'static str, usize, Part, &'static str); 4] {
+    let clustered = match config.cluster.method.as_str() {
+        "mixture" => "phase 2: sub-structures, eq. 1 on the mixture and its scribbles",
+        _ => "phase 2: sub-structures, eq. 1 on k-means and its scribbles",
+    };
+    [
+        ("wt-sc-gc", 2, Part::Supervised, "phase 1: whole tumour, eq. 1 on scribbles and graph cut"),
+        ("wt", 2, Part::Crf, "phase 1: the same with the dense CRF"),
+        (first_of_phase2(config), 4, Part::Supervised, clustered),
+        ("sub", 4, Part::Crf, "phase 2: the same with the dense CRF"),
+    ]
+}
 
 /// What `fit` would do.
 #[derive(Debug, Serialize)]
@@ -103,7 +110,7 @@ const FILES: [&str; 13] = [
     "prepared/<case>.safetensors (until the run is done)",
     MIXED,
     "slices/<rank>-<case>.safetensors (of up to six held-out scans)",
-    "weak/<case>/{scribble,graphcut,wt,kmeans}.nii.gz (of training scans)",
+    "weak/<case>/{scribble,graphcut,wt,<clustering>}.nii.gz (of training scans)",
     "checkpoints/<stage>.safetensors (while it trains)",
     "models/<stage>.safetensors",
     "curves/<stage>.json",
@@ -179,7 +186,7 @@ fn run(folder: &Path, split: &Split, config: &Config) -> PlannedRun {
         };
         PlannedStage { name, trains, iterations, done }
     };
-    let stages = STAGES.iter().map(stage).collect();
+    let stages = stages_of(config).iter().map(stage).collect();
     PlannedRun { folder: folder.to_owned(), train: split.train.len(), test: split.test.len(), stages }
 }
 

@@ -15,6 +15,7 @@ use crate::batches::Supervision;
 use crate::error::{Error, Result};
 use crate::evaluation::{self, measure, policy};
 use crate::experiments::{ROWS, RegionFigures, Row, RowId};
+use crate::methods::clustering;
 use crate::progress::Progress;
 use crate::schedule::{self, Task};
 use crate::segment::{classes, merge};
@@ -43,7 +44,7 @@ const fn stage(name: &'static str, from: Option<&'static str>, outputs: usize, p
 }
 
 /// All of them, each after what it starts from.
-const STAGES: [Stage; 11] = [
+const STAGES: [Stage; 13] = [
     stage("wt-full", None, 2, Part::Full),
     stage("wt-sc", None, 2, Part::Supervised),
     stage("wt-sc-crf", Some("wt-sc"), 2, Part::Crf),
@@ -52,6 +53,8 @@ const STAGES: [Stage; 11] = [
     stage("sub-full", Some("wt-full"), 4, Part::Full),
     stage("sub-truesc", Some("wt"), 4, Part::Supervised),
     stage("sub-truesc-crf", Some("sub-truesc"), 4, Part::Crf),
+    stage("sub-mx-sc", Some("wt"), 4, Part::Supervised),
+    stage("sub-mx-sc-crf", Some("sub-mx-sc"), 4, Part::Crf),
     stage("sub-km", Some("wt"), 4, Part::Supervised),
     stage("sub-km-sc", Some("wt"), 4, Part::Supervised),
     stage("sub", Some("sub-km-sc"), 4, Part::Crf),
@@ -193,9 +196,13 @@ impl Rows<'_> {
         if divided {
             lock(&self.tumours).insert(stage.name, Arc::clone(&own));
         }
-        if stage.name == "wt" && self.stages.iter().any(|stage| stage.name.starts_with("sub-km")) {
-            // Both rows that start from k-means find them on the disk.
-            self.clusters(study)?;
+        if stage.name == "wt" {
+            // All rows that start from one clustering find it on the disk.
+            for (prefix, method) in [("sub-km", "kmeans"), ("sub-mx", "mixture")] {
+                if self.stages.iter().any(|stage| stage.name.starts_with(prefix)) {
+                    self.clusters(study, method)?;
+                }
+            }
         }
         if let Some(&row) = row {
             let measured = self.measure(study, row, &own)?;
@@ -263,21 +270,23 @@ impl Rows<'_> {
                     .collect();
                 Ok(out)
             }
-            "sub-km" => Ok(dense(self.clusters(study)?)),
+            "sub-km" => Ok(dense(self.clusters(study, "kmeans")?)),
             _ => {
+                let method = if stage.starts_with("sub-mx") { "mixture" } else { "kmeans" };
                 let scribbles = study.scribbles()?;
                 let weak = study.weak_masks(&scribbles)?;
-                study.substructure_supervision(&self.clusters(study)?, &scribbles, &weak)
+                study.substructure_supervision(&self.clusters(study, method)?, &scribbles, &weak)
             }
         }
     }
 
-    /// The sub-structures by k-means inside what Unet-WT takes for tumours, on the training scans.
-    fn clusters(&self, study: &Study<'_>) -> Result<Vec<Array3<u8>>> {
+    /// The sub-structures by a clustering inside what Unet-WT takes for tumours, on the training scans.
+    fn clusters(&self, study: &Study<'_>, method: &str) -> Result<Vec<Array3<u8>>> {
         let scribbles = study.scribbles()?;
         let weak = study.weak_masks(&scribbles)?;
         let weights = self.weights("wt")?;
-        study.substructures(&study.tumour_masks(&weights, &scribbles, &weak)?)
+        let tumours = study.tumour_masks(&weights, &scribbles, &weak)?;
+        study.substructures(method, &*clustering(method, study.config), &tumours)
     }
 
     /// Writes a row's predictions of the held-out scans, given its network's own, and measures them.
@@ -411,7 +420,7 @@ mod tests {
     fn a_row_needs_what_it_starts_from_and_the_tumours_it_divides() {
         let names = |row: &RowId| stages_of(&[*row]).iter().map(|s| s.name).collect::<Vec<_>>();
         assert_eq!(names(&ROWS[2]), ["wt-sc", "wt-sc-crf"]);
-        assert_eq!(names(&ROWS[9]), ["wt-sc-gc", "wt", "sub-km-sc", "sub"]);
+        assert_eq!(names(&ROWS[11]), ["wt-sc-gc", "wt", "sub-km-sc", "sub"]);
         for row in &ROWS {
             assert!(tumours_of(*row).is_none_or(|stage| names(row).contains(&stage)), "{row:?}");
         }

@@ -14,7 +14,7 @@ use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Labels, Masks, Sources, Used};
 use crate::inputs::Inputs;
-use crate::methods::Methods;
+use crate::methods::{Methods, SubStructures};
 use crate::mixed::SURE;
 use crate::prepared;
 use crate::presence::presence_of;
@@ -164,7 +164,7 @@ impl<'a> Study<'a> {
         let stride = methods.network.stride();
         // Of the same configuration over the same files, as was just examined.
         let taken_up = RunDir::holds_run_of(out, config)?;
-        let scans: Vec<(Arc<Scan>, bool)> = cohort
+        let scans: Vec<Result<(Arc<Scan>, bool)>> = cohort
             .cases
             .par_iter()
             .map(|case| {
@@ -187,7 +187,9 @@ impl<'a> Study<'a> {
                 progress.advance(n, &scan.id);
                 Ok((Arc::new(scan), is_kept))
             })
-            .collect::<Result<_>>()?;
+            .collect();
+        // Of several faults the first in the cohort's order.
+        let scans = scans.into_iter().collect::<Result<Vec<(Arc<Scan>, bool)>>>()?;
         progress.end();
         let anew: Vec<Arc<Scan>> =
             scans.iter().filter(|(_, is_kept)| !is_kept).map(|(scan, _)| Arc::clone(scan)).collect();
@@ -247,10 +249,15 @@ impl<'a> Study<'a> {
                 let values = config.input.scribble_values.mapping()?;
                 // Of held-out scans those that are there are looked at too: a fault does not depend on the split.
                 let there = |s: &&Arc<Scan>| fold.is_some() || companion(folder, &s.id, "scribble").is_file();
-                test.par_iter()
+                let held_out: Vec<Result<()>> = test
+                    .par_iter()
                     .filter(there)
-                    .try_for_each(|s| scribble_of(folder, s, &values).map(|_| ()))?;
-                Some(train.par_iter().map(|s| scribble_of(folder, s, &values)).collect::<Result<Vec<_>>>()?)
+                    .map(|s| scribble_of(folder, s, &values).map(|_| ()))
+                    .collect();
+                held_out.into_iter().collect::<Result<()>>()?;
+                let read: Vec<_> = train.par_iter().map(|s| scribble_of(folder, s, &values)).collect();
+                // Of several faults the first in the cohort's order is told, whichever was met first.
+                Some(read.into_iter().collect::<Result<Vec<_>>>()?)
             }
             (None, None) => {
                 progress.log("no --scribbles: scribbles are simulated from the reference segmentations");
@@ -423,9 +430,15 @@ impl<'a> Study<'a> {
         })
     }
 
-    /// Sub-structures inside the whole tumours of the training scans.
-    pub(crate) fn substructures(&self, tumours: &[Array3<u8>]) -> Result<Vec<Array3<u8>>> {
-        self.volumes("kmeans", "k-means", |i, scan| {
+    /// Sub-structures inside the whole tumours of the training scans, by the clustering of that name.
+    pub(crate) fn substructures(
+        &self,
+        name: &str,
+        clustering: &dyn SubStructures,
+        tumours: &[Array3<u8>],
+    ) -> Result<Vec<Array3<u8>>> {
+        let heading = if name == "kmeans" { "k-means" } else { name };
+        self.volumes(name, heading, |i, scan| {
             if let Some(e) = self.evidence_of(i) {
                 if let Some(mask) = e.substructure_mask() {
                     return Ok(mask.mapv(|v| if v <= 3 { v } else { 0 }));
@@ -436,7 +449,7 @@ impl<'a> Study<'a> {
             }
             let seed = derived_seed(self.config.seed, "cluster", i as u64);
             let tumour = tumours[i].mapv(|v| v == 1);
-            self.methods.substructures.label(scan, tumour.view(), self.presence[i], seed)
+            clustering.label(scan, tumour.view(), self.presence[i], seed)
         })
     }
 

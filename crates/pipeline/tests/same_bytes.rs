@@ -105,11 +105,11 @@ fn thread_counts_and_interruptions_leave_no_trace() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let out = folder.path().join(name);
         let done = pool.install(|| reproduce(&options(&cohort, out.clone()), &Silent)).unwrap();
-        assert_eq!(done.table.rows.len(), 10);
+        assert_eq!(done.table.rows.len(), 12);
         products(&out)
     };
     let one = run("one", 1);
-    assert_eq!(one.keys().filter(|k| k.starts_with("models/")).count(), 11, "{:?}", one.keys());
+    assert_eq!(one.keys().filter(|k| k.starts_with("models/")).count(), 13, "{:?}", one.keys());
     assert_same(&one, &run("two", 2));
 
     let out = folder.path().join("killed");

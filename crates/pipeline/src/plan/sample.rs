@@ -9,7 +9,7 @@ use ndarray::Array3;
 use rayon::prelude::*;
 use scribseg_io::{Case, Cohort, PresenceTable};
 
-use super::STAGES;
+use super::stages_of;
 use crate::batches::{Sampler, Supervision};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -152,7 +152,7 @@ pub(crate) fn take(
     let trainer = Trainer { run: &run, config: &small, methods, scans: &scans, device, progress: &Silent };
     let scale = config.train.batch as f64 / small.train.batch as f64;
     let mut steps = Vec::new();
-    for (name, outputs, part, _) in STAGES {
+    for (name, outputs, part, _) in stages_of(config) {
         progress.detail(&format!("a few steps of {name}"));
         let (phase, supervision, channels) = match outputs {
             2 => (&config.wt, &phase1, CRF_TUMOUR),
