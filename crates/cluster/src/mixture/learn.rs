@@ -42,6 +42,15 @@ pub struct Learner {
     examples: Vec<Example>,
 }
 
+/// What a prior is learned without.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Without {
+    /// Pieces of the evidence that the reader does not see.
+    pub pieces: Vec<Piece>,
+    /// Whether each voxel's name is the mixture's own, whatever its neighbours'.
+    pub field: bool,
+}
+
 impl Learner {
     /// Adds a tumour: modalities as for [`mixture`](super::mixture), labels 1 NCR/NET, 2 ED, 3 ET, 0 outside.
     ///
@@ -67,17 +76,17 @@ impl Learner {
     /// # Errors
     /// When a structure is in fewer than two scans.
     pub fn learn(&self, seed: u64) -> Result<Prior, Error> {
-        let learned = self.learn_without(seed, &[&[]])?;
-        learned.into_iter().next().ok_or_else(|| Error::Prior("nothing was learned".to_owned()))
+        self.learn_without(seed, &Without::default())
     }
 
-    /// Learns a prior for each of `variants`, whose reader does without those pieces of the evidence.
+    /// Learns a prior that does without something, to see what that is worth.
     ///
     /// # Errors
     /// As [`learn`](Self::learn).
-    pub fn learn_without(&self, seed: u64, variants: &[&[Piece]]) -> Result<Vec<Prior>, Error> {
+    pub fn learn_without(&self, seed: u64, without: &Without) -> Result<Prior, Error> {
         let mut rng = Xoshiro256Plus::seed_from_u64(seed);
         let mut prior = self.moments()?;
+        prior.field = if without.field { 0.0 } else { FIELD };
         prior.places = self.places(&mut rng);
         let read = |example: &Example| {
             let present = std::array::from_fn(|k| example.truth.contains(&k));
@@ -91,11 +100,8 @@ impl Learner {
             let picks = pick(example.truth.len(), &mut rng);
             chosen.extend(picks.into_iter().map(|i| (evidence[i], example.truth[i])));
         }
-        let with = |without: &&[Piece]| {
-            let reader = reader(&chosen, without, &mut rng.clone());
-            Prior { reader, ..prior.clone() }
-        };
-        Ok(variants.par_iter().map(with).collect())
+        prior.reader = reader(&chosen, &without.pieces, &mut rng);
+        Ok(prior)
     }
 
     /// Means, scatter and covariances.
@@ -362,7 +368,7 @@ mod tests {
         let mut other = data[0].0;
         let kept = (0..LENGTH).filter(|&i| ![Piece::Features, Piece::Places].iter().any(|p| p.holds(i)));
         let kept: Vec<usize> = kept.collect();
-        assert_eq!(kept.len(), 2 * CLASSES);
+        assert_eq!(kept.len(), CLASSES);
         (0..LENGTH).filter(|i| !kept.contains(i)).for_each(|i| other[i] += 0.5);
         assert_eq!(reader.read(&other), reader.read(&data[0].0));
         other[kept[0]] += 0.5;

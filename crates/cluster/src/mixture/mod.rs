@@ -3,9 +3,9 @@
 //! k-means asks each scan anew where its clusters are, and draws the line in the middle of the oedema where the enhancing tumour is tiny.
 //! Here every scan starts from a [`Prior`], and three steps follow:
 //!
-//! 1. two normal mixtures of the structures that are present are fitted to the scan ([`em`]), one close to the prior, one close to the scan;
-//! 2. a small perceptron ([`reader`]) reads what both say of a voxel, what it shows and where it lies to what they found ([`evidence`]);
-//! 3. a Potts field ([`potts`]) lets neighbours agree.
+//! 1. a normal mixture of the structures that are present is fitted to the scan ([`em`]);
+//! 2. it names the voxels, neighbours agreeing ([`potts`]);
+//! 3. a small perceptron ([`reader`]) reads what the mixture says of a voxel, what it shows and where it lies to what was found ([`evidence`]).
 //!
 //! Presence labels are hard: what is absent has no density, no probability, no voxel.
 
@@ -22,7 +22,7 @@ mod region;
 use ndarray::{Array3, ArrayView3, ArrayView4};
 
 pub use evidence::Piece;
-pub use learn::Learner;
+pub use learn::{Learner, Without};
 pub use prior::Prior;
 
 use crate::features::Points;
@@ -95,7 +95,9 @@ pub fn mixture(
     let evidence = evidence::evidence(&region, &points, &places, present, prior)?;
     let read: Vec<[f64; CLASSES]> =
         evidence.iter().map(|e| evidence::among(present, prior.reader.read(e))).collect();
-    let names = potts::agreed(&region, &read, prior.field);
+    let best =
+        |read: &[f64; CLASSES]| (1..CLASSES).fold(0, |best, k| if read[k] > read[best] { k } else { best });
+    let names: Vec<usize> = read.iter().map(best).collect();
     for (&voxel, &name) in voxels.iter().zip(&names) {
         found.labels[voxel] = label(name);
     }

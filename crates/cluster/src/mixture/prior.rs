@@ -27,7 +27,7 @@ pub struct Prior {
     pub(crate) places: [[f64; PLACES]; CLASSES],
     /// Reads the evidence.
     pub(crate) reader: Reader,
-    /// β of the field over what the reader says.
+    /// β of the field over what the mixture says.
     pub(crate) field: f64,
 }
 
@@ -35,16 +35,9 @@ static PHANTOMS: LazyLock<Result<Prior, Error>> =
     LazyLock::new(|| Prior::parse(include_str!("phantoms.txt")));
 
 /// β unless it is set to something else.
-pub(crate) const FIELD: f64 = 2.0;
+pub(crate) const FIELD: f64 = 3.0;
 
 impl Prior {
-    /// The same, with another weight of the last field; 0 leaves each voxel to itself.
-    #[must_use]
-    pub fn with_field(mut self, beta: f64) -> Self {
-        self.field = beta;
-        self
-    }
-
     /// What was learned on phantoms.
     ///
     /// # Errors
