@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use ndarray::{Array3, Array4, Axis, Zip};
 use rayon::prelude::*;
-use scribseg_cluster::{Input, KMeans, Learner, Method, Piece, Presence, Prior, Without};
+use scribseg_cluster::{Input, KMeans, Learner, Method, Piece, Presence, Prior};
 use scribseg_io::Cohort;
 use scribseg_phantom::{Size, generate_case};
 
@@ -95,13 +95,10 @@ type Divide<'a> = dyn Fn(&Input<'_>) -> Result<Array3<u8>> + Sync + 'a;
 
 /// What each piece is worth, inside the true whole tumour: a table on stdout.
 fn ablation(learner: &Learner, cohort: Option<&Path>) -> Result<ExitCode> {
-    let without = std::iter::once(Without::default())
-        .chain(Piece::ALL.map(|piece| Without { pieces: vec![piece], ..Without::default() }))
-        .chain([
-            Without { pieces: vec![Piece::Features, Piece::Places], ..Without::default() },
-            Without { field: true, ..Without::default() },
-        ]);
-    let without: Vec<Without> = without.collect();
+    let without: Vec<Vec<Piece>> = std::iter::once(vec![])
+        .chain(Piece::ALL.map(|piece| vec![piece]))
+        .chain([vec![Piece::Features, Piece::Places]])
+        .collect();
     let priors: Vec<Prior> =
         without.par_iter().map(|without| learner.learn_without(SEED, without)).collect::<Result<_, _>>()?;
     let mut cohorts: Vec<(String, Vec<Known>)> = HELD_OUT
@@ -120,8 +117,7 @@ fn ablation(learner: &Learner, cohort: Option<&Path>) -> Result<ExitCode> {
     let mut rows: Vec<(String, Box<Divide<'_>>)> =
         vec![("k-means".to_owned(), Box::new(|input| Ok(kmeans.divide(input, 1)?.labels)))];
     for (without, prior) in without.iter().zip(&priors) {
-        let pieces = without.pieces.iter().map(|piece| format!("{piece:?}").to_lowercase());
-        let words: Vec<String> = pieces.chain(without.field.then(|| "the field".to_owned())).collect();
+        let words: Vec<String> = without.iter().map(|piece| format!("{piece:?}").to_lowercase()).collect();
         let name =
             if words.is_empty() { "mixture".to_owned() } else { format!("without {}", words.join(", ")) };
         rows.push((

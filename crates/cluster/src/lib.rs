@@ -43,5 +43,5 @@ mod naming;
 pub use error::Error;
 pub use features::FEATURES;
 pub use method::{Clustering, Input, KMeans, METHODS, Method, Params, kmeans, method};
-pub use mixture::{Learner, Mixture, Piece, Prior, Without, mixture};
+pub use mixture::{Learner, Mixture, Piece, Prior, mixture};
 pub use naming::{ED, ET, NCR, Presence};

@@ -5,7 +5,6 @@
 
 use super::em::{Mixture, Place, log_sum};
 use super::gaussian::{D, Vector};
-use super::potts::agreed;
 use super::prior::{CLASSES, Prior};
 use super::region::Region;
 use crate::Error;
@@ -58,7 +57,7 @@ pub(crate) fn evidence(
 ) -> Result<Vec<[f64; LENGTH]>, Error> {
     let mixture = Mixture::start(prior, present).fit(points, places, region.ml(), PER_ML);
     let joint = mixture.log_joint(points, places);
-    let seen = seen(region, &agreed(region, &joint, prior.field))?;
+    let seen = seen(region, &joint.iter().map(most_probable).collect::<Vec<_>>())?;
     let of = |((x, joint), seen): ((&Vector, &[f64; CLASSES]), &[f64; PLACE])| {
         let most = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let said = joint.map(|j| (j - most).max(LEAST));
@@ -66,6 +65,11 @@ pub(crate) fn evidence(
         std::array::from_fn(|_| all.next().copied().unwrap_or_default())
     };
     Ok(points.iter().zip(&joint).zip(&seen).map(of).collect())
+}
+
+/// The index of the greatest, the first of several.
+pub(crate) fn most_probable(logits: &[f64; CLASSES]) -> usize {
+    (1..CLASSES).fold(0, |best, k| if logits[k] > logits[best] { k } else { best })
 }
 
 /// How each voxel lies to structures that are named already.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::em::{Place, log_sum};
 use super::evidence::{LENGTH, Piece, evidence};
 use super::gaussian::{D, Matrix, Vector};
-use super::prior::{CLASSES, FIELD, PLACES, Prior};
+use super::prior::{CLASSES, PLACES, Prior};
 use super::reader::{HIDDEN, Reader};
 use super::{Tumour, label};
 use crate::Error;
@@ -42,15 +42,6 @@ pub struct Learner {
     examples: Vec<Example>,
 }
 
-/// What a prior is learned without.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Without {
-    /// Pieces of the evidence that the reader does not see.
-    pub pieces: Vec<Piece>,
-    /// Whether each voxel's name is the mixture's own, whatever its neighbours'.
-    pub field: bool,
-}
-
 impl Learner {
     /// Adds a tumour: modalities as for [`mixture`](super::mixture), labels 1 NCR/NET, 2 ED, 3 ET, 0 outside.
     ///
@@ -76,17 +67,16 @@ impl Learner {
     /// # Errors
     /// When a structure is in fewer than two scans.
     pub fn learn(&self, seed: u64) -> Result<Prior, Error> {
-        self.learn_without(seed, &Without::default())
+        self.learn_without(seed, &[])
     }
 
-    /// Learns a prior that does without something, to see what that is worth.
+    /// Learns a prior whose reader does without pieces of the evidence, to see what they are worth.
     ///
     /// # Errors
     /// As [`learn`](Self::learn).
-    pub fn learn_without(&self, seed: u64, without: &Without) -> Result<Prior, Error> {
+    pub fn learn_without(&self, seed: u64, without: &[Piece]) -> Result<Prior, Error> {
         let mut rng = Xoshiro256Plus::seed_from_u64(seed);
         let mut prior = self.moments()?;
-        prior.field = if without.field { 0.0 } else { FIELD };
         prior.places = self.places(&mut rng);
         let read = |example: &Example| {
             let present = std::array::from_fn(|k| example.truth.contains(&k));
@@ -100,7 +90,7 @@ impl Learner {
             let picks = pick(example.truth.len(), &mut rng);
             chosen.extend(picks.into_iter().map(|i| (evidence[i], example.truth[i])));
         }
-        prior.reader = reader(&chosen, &without.pieces, &mut rng);
+        prior.reader = reader(&chosen, without, &mut rng);
         Ok(prior)
     }
 
@@ -112,7 +102,6 @@ impl Learner {
             within: [[[0.0; D]; D]; CLASSES],
             places: [[0.0; PLACES]; CLASSES],
             reader: Reader::blank(),
-            field: FIELD,
         };
         for k in 0..CLASSES {
             let of = |example: &Example| -> Option<(Vector, Matrix)> {

@@ -1,11 +1,10 @@
-//! Sub-structures by a mixture that starts from what is known of gliomas: [`Method`](crate::Method) `mixture`.
+//! Sub-structures by a mixture that starts from what is known of gliomas: [`Method`] `mixture`.
 //!
 //! k-means asks each scan anew where its clusters are, and draws the line in the middle of the oedema where the enhancing tumour is tiny.
-//! Here every scan starts from a [`Prior`], and three steps follow:
+//! Here every scan starts from a [`Prior`], and two steps follow:
 //!
-//! 1. a normal mixture of the structures that are present is fitted to the scan ([`em`]);
-//! 2. it names the voxels, neighbours agreeing ([`potts`]);
-//! 3. a small perceptron ([`reader`]) reads what the mixture says of a voxel, what it shows and where it lies to what was found ([`evidence`]).
+//! 1. a normal mixture of the structures that are present is fitted to the scan ([`em`]) and names its voxels;
+//! 2. a small perceptron ([`reader`]) reads what the mixture says of a voxel, what it shows and where it lies to what was found ([`evidence`]).
 //!
 //! Presence labels are hard: what is absent has no density, no probability, no voxel.
 
@@ -14,7 +13,6 @@ mod evidence;
 mod gaussian;
 mod learn;
 mod points;
-mod potts;
 mod prior;
 mod reader;
 mod region;
@@ -22,7 +20,7 @@ mod region;
 use ndarray::{Array3, ArrayView3, ArrayView4};
 
 pub use evidence::Piece;
-pub use learn::{Learner, Without};
+pub use learn::Learner;
 pub use prior::Prior;
 
 use crate::features::Points;
@@ -93,11 +91,8 @@ pub fn mixture(
     let present: [bool; CLASSES] = std::array::from_fn(|k| structures.contains(&label(k)));
     let Tumour { region, points, places } = Tumour::new(modalities, &voxels, spacing)?;
     let evidence = evidence::evidence(&region, &points, &places, present, prior)?;
-    let read: Vec<[f64; CLASSES]> =
-        evidence.iter().map(|e| evidence::among(present, prior.reader.read(e))).collect();
-    let best =
-        |read: &[f64; CLASSES]| (1..CLASSES).fold(0, |best, k| if read[k] > read[best] { k } else { best });
-    let names: Vec<usize> = read.iter().map(best).collect();
+    let read = |e| evidence::most_probable(&evidence::among(present, prior.reader.read(e)));
+    let names: Vec<usize> = evidence.iter().map(read).collect();
     for (&voxel, &name) in voxels.iter().zip(&names) {
         found.labels[voxel] = label(name);
     }

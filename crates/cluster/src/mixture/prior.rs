@@ -27,15 +27,10 @@ pub struct Prior {
     pub(crate) places: [[f64; PLACES]; CLASSES],
     /// Reads the evidence.
     pub(crate) reader: Reader,
-    /// β of the field over what the mixture says.
-    pub(crate) field: f64,
 }
 
 static PHANTOMS: LazyLock<Result<Prior, Error>> =
     LazyLock::new(|| Prior::parse(include_str!("phantoms.txt")));
-
-/// β unless it is set to something else.
-pub(crate) const FIELD: f64 = 3.0;
 
 impl Prior {
     /// What was learned on phantoms.
@@ -91,7 +86,6 @@ impl Prior {
                 output: block("reader-output", CLASSES * HIDDEN)?,
                 output_bias: block("reader-output-bias", CLASSES)?,
             },
-            field: block("field", 1)?[0],
         })
     }
 
@@ -100,7 +94,7 @@ impl Prior {
         let flat = |matrices: &[Matrix; CLASSES]| -> Vec<f64> {
             matrices.iter().flatten().flatten().copied().collect()
         };
-        let blocks: [(&str, Vec<f64>, usize); 11] = [
+        let blocks: [(&str, Vec<f64>, usize); 10] = [
             ("means", self.means.iter().flatten().copied().collect(), D),
             ("scatter", flat(&self.scatter), D),
             ("within", flat(&self.within), D),
@@ -111,7 +105,6 @@ impl Prior {
             ("reader-hidden-bias", self.reader.hidden_bias.clone(), HIDDEN),
             ("reader-output", self.reader.output.clone(), HIDDEN),
             ("reader-output-bias", self.reader.output_bias.clone(), CLASSES),
-            ("field", vec![self.field], 1),
         ];
         let mut text = String::new();
         for (name, values, width) in blocks {
@@ -142,7 +135,7 @@ mod tests {
         assert!(told("").contains("`means`"));
         assert!(told(&text.replacen("within", "without", 1)).contains("`within`"));
         let cut = &text[..text.len() - 20];
-        assert!(told(cut).contains("`field`"), "{}", told(cut));
+        assert!(told(cut).contains("reader-output-bias"), "{}", told(cut));
     }
 
     #[test]
