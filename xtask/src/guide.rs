@@ -97,6 +97,12 @@ fn read(source: &Path) -> Result<(Vec<Page>, Vec<String>)> {
     for name in &names {
         let page = text(name)?;
         for (to, anchor) in links(&page) {
+            if to.ends_with(".png") {
+                if !source.join(&to).is_file() {
+                    faults.push(format!("{name}: shows {to}, found no such picture"));
+                }
+                continue;
+            }
             let target = if to.is_empty() { Ok(page.clone()) } else { text(&to) };
             match (target, anchor) {
                 (Err(_), _) => faults.push(format!("{name}: links to {to}, found no such page")),

@@ -12,7 +12,7 @@ use scribseg_phantom::{Size, generate_case};
 
 /// Seed, cases and sampling of the cohorts that are learned from. Other seeds are left to tests, benchmarks and studies.
 const COHORTS: [(u64, usize, Size); 2] = [(7101, 60, Size::Half), (7102, 40, Size::Full)];
-/// Cohorts of 20 that the ablation is made on, and nothing was learned or chosen on.
+/// Cohorts of 20 that the ablation is made on; nothing is learned from them.
 const HELD_OUT: [u64; 3] = [9001, 9002, 9003];
 /// Of the draws and the reader's start.
 const SEED: u64 = 7100;
