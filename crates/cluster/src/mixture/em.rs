@@ -53,7 +53,6 @@ fn softmax(logits: &[f64; CLASSES]) -> [f64; CLASSES] {
 }
 
 /// A mixture; a structure that is absent has no density.
-#[derive(Clone)]
 pub(crate) struct Mixture<'a> {
     prior: &'a Prior,
     present: [bool; CLASSES],

@@ -3,7 +3,7 @@
 //! The mixture names every voxel; a voxel's place is then seen in relation to those names: how near enhancing tumour is, whether it is
 //! enclosed by it, how much core there is around.
 
-use super::em::{Mixture, Place, log_sum};
+use super::em::{Mixture, Place};
 use super::gaussian::{D, Vector};
 use super::prior::{CLASSES, Prior};
 use super::region::Region;
@@ -57,7 +57,7 @@ pub(crate) fn evidence(
 ) -> Result<Vec<[f64; LENGTH]>, Error> {
     let mixture = Mixture::start(prior, present).fit(points, places, region.ml(), PER_ML);
     let joint = mixture.log_joint(points, places);
-    let seen = seen(region, &joint.iter().map(most_probable).collect::<Vec<_>>())?;
+    let seen = seen(region, places, &joint.iter().map(most_probable).collect::<Vec<_>>())?;
     let of = |((x, joint), seen): ((&Vector, &[f64; CLASSES]), &[f64; PLACE])| {
         let most = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let said = joint.map(|j| (j - most).max(LEAST));
@@ -73,7 +73,7 @@ pub(crate) fn most_probable(logits: &[f64; CLASSES]) -> usize {
 }
 
 /// How each voxel lies to structures that are named already.
-fn seen(region: &Region, names: &[usize]) -> Result<Vec<[f64; PLACE]>, Error> {
+fn seen(region: &Region, places: &[Place], names: &[usize]) -> Result<Vec<[f64; PLACE]>, Error> {
     let n = names.len();
     let is = |k: usize| names.iter().map(|&n| n == k).collect::<Vec<bool>>();
     let (core, rim) = (is(NCR), is(ET));
@@ -92,11 +92,10 @@ fn seen(region: &Region, names: &[usize]) -> Result<Vec<[f64; PLACE]>, Error> {
         (share + 1e-3).log10()
     };
     let (cores, rims) = (share(&core), share(&rim));
-    let deepest = region.depths.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
     let of = |i: usize| {
         [
-            region.depths[i].min(15.0) / 15.0,
-            region.depths[i] / deepest,
+            places[i][1],
+            places[i][2],
             f64::from(u8::from(any)),
             f64::from(near[i]),
             f64::from(wide[i]),
@@ -110,9 +109,7 @@ fn seen(region: &Region, names: &[usize]) -> Result<Vec<[f64; PLACE]>, Error> {
     Ok((0..n).map(of).collect())
 }
 
-/// Log-probabilities of the structures that are present, of those that a reader gives of all.
+/// What a reader says of all structures, without those that are absent.
 pub(crate) fn among(present: [bool; CLASSES], read: [f64; CLASSES]) -> [f64; CLASSES] {
-    let kept: [f64; CLASSES] = std::array::from_fn(|k| if present[k] { read[k] } else { f64::NEG_INFINITY });
-    let total = log_sum(&kept);
-    kept.map(|l| l - total)
+    std::array::from_fn(|k| if present[k] { read[k] } else { f64::NEG_INFINITY })
 }
