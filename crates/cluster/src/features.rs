@@ -21,33 +21,42 @@ pub(crate) struct Points {
     pub(crate) t1ce: Vec<f64>,
 }
 
+/// Where a tumour's voxels are, `[z, y, x]` in scan order, and their values, one column a modality.
+type Voxels = (Vec<[usize; 3]>, [Vec<f64>; 4]);
+
+/// The voxels of a tumour, once modalities and mask are found to fit.
+pub(crate) fn voxels(modalities: ArrayView4<'_, f32>, wt: ArrayView3<'_, bool>) -> Result<Voxels, Error> {
+    let (channels, z, y, x) = modalities.dim();
+    if channels != NAMES.len() {
+        return Err(Error::Modalities { found: channels });
+    }
+    if wt.dim() != (z, y, x) {
+        let found = wt.dim();
+        return Err(Error::Shape { expected: [z, y, x], found: [found.0, found.1, found.2] });
+    }
+    let mut voxels = Vec::new();
+    for (z, slice) in wt.outer_iter().enumerate() {
+        for (y, line) in slice.outer_iter().enumerate() {
+            voxels.extend(line.iter().enumerate().filter(|(_, inside)| **inside).map(|(x, _)| [z, y, x]));
+        }
+    }
+    let mut values: [Vec<f64>; 4] = Default::default();
+    for ((volume, column), modality) in modalities.axis_iter(Axis(0)).zip(&mut values).zip(NAMES) {
+        column.reserve_exact(voxels.len());
+        for &voxel in &voxels {
+            let value = volume[voxel];
+            if !value.is_finite() {
+                return Err(Error::NotFinite { modality, voxel, value });
+            }
+            column.push(f64::from(value));
+        }
+    }
+    Ok((voxels, values))
+}
+
 impl Points {
     pub(crate) fn new(modalities: ArrayView4<'_, f32>, wt: ArrayView3<'_, bool>) -> Result<Self, Error> {
-        let (channels, z, y, x) = modalities.dim();
-        if channels != NAMES.len() {
-            return Err(Error::Modalities { found: channels });
-        }
-        if wt.dim() != (z, y, x) {
-            let found = wt.dim();
-            return Err(Error::Shape { expected: [z, y, x], found: [found.0, found.1, found.2] });
-        }
-        let mut voxels = Vec::new();
-        for (z, slice) in wt.outer_iter().enumerate() {
-            for (y, line) in slice.outer_iter().enumerate() {
-                voxels.extend(line.iter().enumerate().filter(|(_, inside)| **inside).map(|(x, _)| [z, y, x]));
-            }
-        }
-        let mut values: [Vec<f64>; 4] = Default::default();
-        for ((volume, column), modality) in modalities.axis_iter(Axis(0)).zip(&mut values).zip(NAMES) {
-            column.reserve_exact(voxels.len());
-            for &voxel in &voxels {
-                let value = volume[voxel];
-                if !value.is_finite() {
-                    return Err(Error::NotFinite { modality, voxel, value });
-                }
-                column.push(f64::from(value));
-            }
-        }
+        let (voxels, values) = voxels(modalities, wt)?;
         let variances = values.each_ref().map(|column| variance(column));
         let weight = |m: usize| if variances[m] > 0.0 { (variances[1] / variances[m]).min(1.0) } else { 1.0 };
         let (w_t2, w_flair) = (weight(2), weight(3));

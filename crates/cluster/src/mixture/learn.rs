@@ -12,7 +12,7 @@ use super::prior::{CLASSES, PLACES, Prior};
 use super::reader::{HIDDEN, Reader};
 use super::{Tumour, label};
 use crate::Error;
-use crate::features::Points;
+use crate::features;
 
 /// Fewest voxels of a structure in a scan that its mean and covariance are taken from.
 const FEWEST: usize = 30;
@@ -54,7 +54,7 @@ impl Learner {
         spacing: [f64; 3],
     ) -> Result<(), Error> {
         let index = |found: u8| (0..CLASSES).find(|&k| label(k) == found);
-        let voxels = Points::new(modalities, labels.mapv(|l| index(l).is_some()).view())?.voxels;
+        let (voxels, _) = features::voxels(modalities, labels.mapv(|l| index(l).is_some()).view())?;
         let truth = voxels.iter().filter_map(|&v| index(labels[v])).collect();
         if !voxels.is_empty() {
             self.examples.push(Example { tumour: Tumour::new(modalities, &voxels, spacing)?, truth });

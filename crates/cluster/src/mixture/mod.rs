@@ -23,7 +23,7 @@ pub use evidence::Piece;
 pub use learn::Learner;
 pub use prior::Prior;
 
-use crate::features::Points;
+use crate::features;
 use crate::method::{Clustering, Input, Method};
 use crate::{ED, Error, Presence};
 use gaussian::{D, Vector};
@@ -78,7 +78,7 @@ pub fn mixture(
     spacing: [f64; 3],
     prior: &Prior,
 ) -> Result<Clustering, Error> {
-    let voxels = Points::new(modalities, wt)?.voxels;
+    let (voxels, _) = features::voxels(modalities, wt)?;
     let structures = presence.structures();
     let mut found =
         Clustering { labels: Array3::zeros(wt.dim()), inertia: 0.0, k: structures.len(), features: D };
