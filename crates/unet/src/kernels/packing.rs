@@ -141,11 +141,16 @@ multiversion! {
                 for (j, values) in row.iter().enumerate() {
                     let e = 4 * i + j;
                     let (skip, at) = packing.place(e, line, some);
-                    let values = &values[skip * together..some * together];
-                    let block = &mut block[at..at + values.len()];
-                    block.copy_from_slice(values);
+                    let mut values = *values;
                     if from.round {
-                        block.iter_mut().for_each(|value| *value = to_bf16(*value));
+                        values = values.map(to_bf16);
+                    }
+                    if (skip, some * together) == (0, LANES) {
+                        // The usual case by itself: a copy of a known length.
+                        block[at..at + LANES].copy_from_slice(&values);
+                    } else {
+                        let values = &values[skip * together..some * together];
+                        block[at..at + values.len()].copy_from_slice(values);
                     }
                 }
             }
@@ -164,6 +169,14 @@ multiversion! {
             for (e, s) in s.iter_mut().enumerate() {
                 // What the component leaves out stays zero.
                 let (skip, at) = packing.place(e, line, some);
+                if (skip, some * together) == (0, LANES) {
+                    // The usual case by itself: a sum of a known length.
+                    for sums in partial {
+                        let sums = &sums[start + at..][..LANES];
+                        (0..LANES).for_each(|l| s[l] += sums[l]);
+                    }
+                    continue;
+                }
                 let s = &mut s[skip * together..some * together];
                 for sums in partial {
                     let sums = &sums[start + at..][..s.len()];

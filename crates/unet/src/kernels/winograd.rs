@@ -76,12 +76,10 @@ fn split<L: Lanes>(row: &[f32], tiles: usize, even: &mut [f32], odd: &mut [f32])
         unsafe { split_some::<L>(pairs, even.as_mut_ptr().add(at), odd.as_mut_ptr().add(at)) };
         at += LANES;
     }
-    if !rest.is_empty() {
-        let mut last = [0.0; 2 * LANES];
-        last[..rest.len()].copy_from_slice(rest);
-        // SAFETY: as above.
-        unsafe { split_some::<L>(&last, even.as_mut_ptr().add(at), odd.as_mut_ptr().add(at)) };
-        at += LANES;
+    // Fewer than a vector: a deep level's whole row, so without the detour of a copy.
+    for pair in rest.chunks(2) {
+        (even[at], odd[at]) = (pair[0], pair.get(1).copied().unwrap_or(0.0));
+        at += 1;
     }
     for t in at..=tiles {
         (even[t], odd[t]) = (0.0, 0.0);
@@ -161,11 +159,11 @@ lanes! {
         check(v, stride, tiles);
         // Rows of pixels take turns in four places: the lower two of a row of tiles are the upper two of the next.
         let places = if index.is_multiple_of(2) { [0, 1, 2, 3] } else { [2, 3, 0, 1] };
-        for (row, place) in rows.iter().zip(places).skip(if follows { 2 } else { 0 }) {
-            let (even, odd) = scratch[2 * place * len..2 * (place + 1) * len].split_at_mut(len);
+        for n in if follows { 2..4 } else { 0..4 } {
+            let (even, odd) = scratch[2 * places[n] * len..2 * (places[n] + 1) * len].split_at_mut(len);
             // One to the right: the first tile sees column −1.
             odd[0] = 0.0;
-            split::<L>(row, tiles, even, &mut odd[1..]);
+            split::<L>(rows[n], tiles, even, &mut odd[1..]);
         }
         let start = scratch.as_ptr();
         for t in (0..tiles).step_by(LANES) {
