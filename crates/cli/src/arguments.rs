@@ -204,7 +204,7 @@ pub(crate) struct Cluster {
     /// Presence table [default: the cohort's participants.tsv, else derived from the references]
     #[arg(long, value_name = "TSV")]
     pub(crate) presence: Option<PathBuf>,
-    /// The clustering; the same as `--set cluster.method=NAME`
+    /// The clustering, `kmeans` or `mixture`; the same as `--set cluster.method=NAME`
     #[arg(long, value_name = "NAME")]
     pub(crate) method: Option<String>,
     /// Prints figures against the references

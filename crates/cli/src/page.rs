@@ -42,7 +42,9 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
     let table: Option<scribseg_pipeline::Table1> = json(run, "table1.json")?;
     let split: Option<Split> = json(run, "split.json")?;
     let metrics: Option<report::Metrics> = json(run, "metrics.json")?;
-    let stages = stages(run)?;
+    // In the table each row names its own clustering.
+    let mixture = table.is_none() && config.cluster.method == "mixture";
+    let stages = stages(run, mixture)?;
     let inputs: Option<scribseg_pipeline::Inputs> = json(run, "inputs.json")?;
     let synthetic = inputs.as_ref().is_some_and(|inputs| inputs.are_synthetic());
     let scheme: scribseg_io::LabelScheme = config.input.label_scheme.parse()?;
@@ -96,7 +98,11 @@ pub(crate) fn assemble(run: &Path) -> Result<ReportData> {
         ),
         None => (
             "Trained from scribbles and presence labels",
-            "Both phases, SC+GC+CRF for the whole tumour and KM+SC+CRF for its sub-structures, after Ji, Shen, Ma, Gao, MICCAI 2019.",
+            if mixture {
+                "Both phases, SC+GC+CRF for the whole tumour and MX+SC+CRF (a mixture in place of k-means) for its sub-structures, after Ji, Shen, Ma, Gao, MICCAI 2019."
+            } else {
+                "Both phases, SC+GC+CRF for the whole tumour and KM+SC+CRF for its sub-structures, after Ji, Shen, Ma, Gao, MICCAI 2019."
+            },
         ),
     };
     let settings =
@@ -221,8 +227,8 @@ fn slices(run: &Path, metrics: Option<&report::Metrics>) -> Result<Vec<ScanSlice
     Ok(scribseg_pipeline::slices(run)?.into_iter().map(scan).collect())
 }
 
-/// The training curves, in the order of [`STAGES`]; names that are not there come last.
-fn stages(run: &Path) -> Result<Vec<report::Stage>> {
+/// The training curves, in the order of [`STAGES`]; names that are not there come last. The last stage of `fit` has one name for either clustering.
+fn stages(run: &Path, mixture: bool) -> Result<Vec<report::Stage>> {
     let mut files = listed(&run.join("curves"), "json")?;
     let place = |name: &str| STAGES.iter().position(|(stage, _)| *stage == name).unwrap_or(STAGES.len());
     files.sort_by_key(|path| (place(&stem(path)), stem(path)));
@@ -247,8 +253,11 @@ fn stages(run: &Path) -> Result<Vec<report::Stage>> {
                 drawn.push(curve("CRF loss, weighted", &curves.crf));
             }
             let name = stem(path);
-            let title =
-                STAGES.get(place(&name)).map_or_else(|| name.clone(), |(_, title)| (*title).to_owned());
+            let title = match STAGES.get(place(&name)) {
+                Some(("sub", _)) if mixture => "MX+SC+CRF".to_owned(),
+                Some((_, title)) => (*title).to_owned(),
+                None => name.clone(),
+            };
             Ok(report::Stage { name: title, curves: drawn })
         })
         .collect()

@@ -69,7 +69,7 @@ fn estimate(out: &mut String, e: &Estimate) {
     );
     let parts = [
         ("reading", e.prepare_seconds),
-        ("scribbles, graph cut, k-means", e.labels_seconds),
+        ("scribbles, graph cut, clustering", e.labels_seconds),
         ("training", e.training_seconds),
         ("segmenting", e.predict_seconds),
     ]

@@ -36,6 +36,18 @@ pub(crate) fn evaluation(evaluation: &Evaluation) -> String {
     out
 }
 
+/// The Dice of every scan; where neither has a region, what the policy says (`-` if it is left out).
+pub(crate) fn each_scan(evaluation: &Evaluation) -> String {
+    let wide = evaluation.cases.iter().map(|case| case.id.chars().count()).max().unwrap_or(0).max(4);
+    let mut out = format!("\nDice of each scan\n{:<wide$} {:>7} {:>7} {:>7}\n", "scan", "WT", "TC", "ET");
+    for case in &evaluation.cases {
+        let [wt, tc, et] =
+            [&case.regions.wt, &case.regions.tc, &case.regions.et].map(|region| number(region.dice, 4));
+        let _ = writeln!(out, "{:<wide$} {wt:>7} {tc:>7} {et:>7}", case.id);
+    }
+    out
+}
+
 /// What a table calls a metric, and with how many decimals it prints it.
 const SHOWN: [(Metric, &str, usize); 8] = [
     (Metric::Dice, "Dice", 4),

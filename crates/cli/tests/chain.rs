@@ -97,6 +97,36 @@ fn fit_then_predict_then_report_and_a_second_fit_has_nothing_to_do() {
 }
 
 #[test]
+fn with_the_mixture_the_stages_the_files_and_the_report_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let cohort = tiny_cohort(folder.path(), 4);
+    let (run, seg) = (folder.path().join("run"), folder.path().join("seg"));
+    let paths: [(&str, &Path); 3] = [("c", &cohort), ("r", &run), ("g", &seg)];
+    let fit = format!("fit {{c}} --out {{r}} --preset smoke {TINY} --set cluster.method=mixture");
+    let told = line(&format!("{fit} --dry-run"), &paths).succeeds();
+    for words in ["sub-mx-sc", "wt,mixture}.nii.gz", "clustering"] {
+        assert!(told.contains(words), "no {words} in {told}");
+    }
+    assert!(!told.contains("k-means") && !told.contains("sub-km-sc"), "{told}");
+    line(&fit, &paths).succeeds();
+    assert!(run.join("models/sub-mx-sc.safetensors").is_file());
+    let page = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(page.contains("MX+SC+CRF (a mixture in place of k-means)") && !page.contains("KM+SC"));
+    assert_eq!(
+        page.matches(">MX+SC<").count(),
+        page.matches(">MX+SC+CRF<").count(),
+        "both curves have a title"
+    );
+
+    let told = line("cluster {c} --masks reference --out {g} --method mixture --evaluate", &paths).succeeds();
+    let scans = told.split("Dice of each scan").nth(1).unwrap();
+    for scan in ["case_0", "case_1", "case_2", "case_3"] {
+        let row = scans.lines().find(|row| row.starts_with(scan)).unwrap();
+        assert_eq!(row.split_whitespace().nth(1), Some("1.0000"), "the true whole tumour: {row}");
+    }
+}
+
+#[test]
 fn reproduce_writes_its_five_files() {
     let folder = tempfile::tempdir().unwrap();
     let cohort = tiny_cohort(folder.path(), 4);

@@ -42,6 +42,14 @@ pub enum Error {
         /// Voxels of the mask.
         voxels: usize,
     },
+    /// Voxels no scanner makes, at which the mixture's distances in mm have no meaning.
+    #[error(
+        "voxel size: expected 0.05 to 50 mm along each axis, found {found:?} mm (z, y, x); correct the header"
+    )]
+    Spacing {
+        /// Voxel size in mm.
+        found: [f64; 3],
+    },
     /// A parameter is outside the range in which it has a meaning.
     #[error("parameter {name}: expected {expected}, found {found}")]
     Parameter {

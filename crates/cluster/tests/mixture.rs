@@ -52,6 +52,17 @@ fn labels_are_those_of_the_second_implementation() {
     }
 }
 
+#[test]
+fn voxels_of_no_scanner_are_refused() {
+    let (image, labels) = shells(3, 12);
+    let wt = labels.mapv(|l| l != 0);
+    for bad in [1e-300, 1e-5, 0.0, -1.0, 51.0, f64::NAN, f64::INFINITY] {
+        let spacing = [1.0, bad, 1.0];
+        let found = mixture(image.view(), wt.view(), ALL, spacing, Prior::phantoms().unwrap());
+        assert!(matches!(found, Err(Error::Spacing { .. })), "{bad}");
+    }
+}
+
 /// A lumpy tumour of three shells, with its labels.
 fn shells(seed: u64, side: usize) -> (Array4<f32>, Array3<u8>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -177,7 +188,7 @@ fn empty_small_and_wrong_inputs() {
     let mut broken = image.clone();
     broken[[1, 4, 4, 4]] = f32::NAN;
     assert!(matches!(run(&broken, [1.0; 3]), Error::NotFinite { modality: "T1ce", voxel: [4, 4, 4], .. }));
-    assert!(matches!(run(&image, [1.0, 0.0, 1.0]), Error::Morphology(_)));
+    assert!(matches!(run(&image, [1.0, 0.0, 1.0]), Error::Spacing { .. }));
     let three = image.slice_axis(Axis(0), Slice::from(..3)).to_owned();
     assert!(matches!(run(&three, [1.0; 3]), Error::Modalities { found: 3 }));
 }

@@ -165,6 +165,9 @@ pub fn reproduce(options: &ReproduceOptions, progress: &dyn Progress) -> Result<
             "key `input.folds`: expected 0, for Table 1 is measured on one split; `fit --folds` cross-validates".into(),
         ));
     }
+    if config.cluster.method != "kmeans" {
+        progress.log("key `cluster.method` is for `fit` and `cluster`: each row of Table 1 has its own clustering, KM k-means and MX the mixture");
+    }
     let rows = parse_rows(rows)?;
     let (cohort, name, config) = match cohort {
         Some(path) => {

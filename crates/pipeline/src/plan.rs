@@ -54,7 +54,7 @@ pub struct Plan {
     /// One, or one a fold.
     pub runs: Vec<PlannedRun>,
     /// What will lie in the run directory (each fold's, if there are any).
-    pub files: Vec<&'static str>,
+    pub files: Vec<String>,
     /// What it would take on this machine.
     pub estimate: Estimate,
 }
@@ -171,7 +171,9 @@ pub fn plan(options: &FitOptions, progress: &dyn Progress) -> Result<Plan> {
         label_scheme: [cohort.scheme.describe(), scheme],
         scans,
         runs,
-        files: FILES.into_iter().filter(|file| config.input.mixed || !file.starts_with(MIXED)).collect(),
+        files: (FILES.into_iter().filter(|file| config.input.mixed || !file.starts_with(MIXED)))
+            .map(|file| file.replace("<clustering>", &config.cluster.method))
+            .collect(),
         estimate,
     })
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ndarray::Array3;
+use ndarray::{Array3, ArrayView3};
 use scribseg_io::{Cohort, Presence, PresenceTable};
 
 use crate::error::{Error, Result};
@@ -41,6 +41,23 @@ pub(crate) fn presence_of(
         progress.log("no presence table: presence labels derived from the reference segmentations");
     }
     derived
+}
+
+/// Tells which structures are declared present in a scan and have no voxel of its labels: a clustering may find none.
+pub(crate) fn note_unfound(
+    progress: &dyn Progress,
+    id: &str,
+    declared: Presence,
+    labels: ArrayView3<'_, u8>,
+) {
+    let shown = Presence::from_labels(labels);
+    let all =
+        [("NCR/NET", declared.ncr, shown.ncr), ("ED", declared.ed, shown.ed), ("ET", declared.et, shown.et)];
+    for (name, declared, shown) in all {
+        if declared == Some(true) && shown == Some(false) {
+            progress.log(&format!("{id}: {name} is declared present, and none was found"));
+        }
+    }
 }
 
 /// The presence that a scan's reference shows.

@@ -17,7 +17,7 @@ use crate::inputs::Inputs;
 use crate::methods::{Methods, SubStructures};
 use crate::mixed::SURE;
 use crate::prepared;
-use crate::presence::presence_of;
+use crate::presence::{note_unfound, presence_of};
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
@@ -449,7 +449,9 @@ impl<'a> Study<'a> {
             }
             let seed = derived_seed(self.config.seed, "cluster", i as u64);
             let tumour = tumours[i].mapv(|v| v == 1);
-            clustering.label(scan, tumour.view(), self.presence[i], seed)
+            let labels = clustering.label(scan, tumour.view(), self.presence[i], seed)?;
+            note_unfound(self.progress, &scan.id, self.presence[i], labels.view());
+            Ok(labels)
         })
     }
 

@@ -19,7 +19,7 @@ use crate::evaluation::{self, measure, policy};
 pub use crate::evaluation::{Evaluated, evaluate};
 use crate::methods::Methods;
 use crate::models::{Model, Models};
-use crate::presence::presence_shown;
+use crate::presence::{note_unfound, presence_shown};
 use crate::progress::Progress;
 use crate::scan::Scan;
 use crate::scribbles::{scribble_of, simulate};
@@ -354,6 +354,9 @@ pub fn cluster_cohort(
         };
         let seed = derived_seed(config.seed, "cluster", i as u64);
         let labels = methods.substructures.label(&scan, tumour.view(), presence, seed)?;
+        if tumour.iter().any(|&t| t) {
+            note_unfound(progress, &scan.id, presence, labels.view());
+        }
         let whole = scan.uncrop(labels.view(), 0);
         let file = result_path(out, &scan.id, "seg");
         scribseg_io::write_labels(&file, scheme.from_internal(whole.view())?.view(), &scan.geometry)?;

@@ -60,7 +60,9 @@ pub(crate) fn cluster(arguments: &Cluster, progress: &dyn Progress) -> Result<Ou
             ));
         }
         (Some(metrics), true) if *json => print_json(&json!({ "files": done.files, "metrics": metrics }))?,
-        (Some(metrics), true) => print(&tables::evaluation(metrics))?,
+        (Some(metrics), true) => {
+            print(&(tables::evaluation(metrics) + &tables::each_scan(metrics)))?;
+        }
         (_, false) => return written(&done.files, *json),
     }
     Ok(Outcome::Done)

@@ -269,4 +269,20 @@ mod tests {
             assert!((a - b).abs() < 1e-9, "{a} beside {b}");
         }
     }
+
+    #[test]
+    fn of_more_voxels_than_are_used_each_stands_for_several() {
+        // Every voxel twice, half as large: half of them are left out, and what is found stays.
+        let (points, places, _) = tumour(9, MOST, 1.5);
+        let twice = |n: usize| (0..2 * n).map(|i| i / 2);
+        let more: (Vec<Vector>, Vec<Place>) = twice(MOST).map(|i| (points[i], places[i])).unzip();
+        let start = || Mixture::start(Prior::phantoms().unwrap(), [true; CLASSES]);
+        let all = start().fit(&points, &places, 0.008, 10.0);
+        let sampled = start().fit(&more.0, &more.1, 0.004, 10.0);
+        assert_eq!(
+            (all.means, all.covariances, all.offsets),
+            (sampled.means, sampled.covariances, sampled.offsets)
+        );
+        assert_ne!(all.means, Prior::phantoms().unwrap().means);
+    }
 }

@@ -39,6 +39,26 @@ fn inverse_factor(covariance: &Matrix) -> (Matrix, f64) {
     (inverse, (0..D).map(|i| l[i][i].ln()).sum())
 }
 
+/// Whether a matrix is symmetric (to the six digits of a table) and positive definite.
+pub(crate) fn is_covariance(matrix: &Matrix) -> bool {
+    let symmetric = (0..D).all(|i| {
+        (0..i)
+            .all(|j| (matrix[i][j] - matrix[j][i]).abs() <= 1e-4 * (matrix[i][i] * matrix[j][j]).abs().sqrt())
+    });
+    let mut l = [[0.0; D]; D];
+    for i in 0..D {
+        for j in 0..=i {
+            let rest: f64 = matrix[i][j] - (0..j).map(|k| l[i][k] * l[j][k]).sum::<f64>();
+            l[i][j] = if i == j { rest.sqrt() } else { rest / l[j][j] };
+        }
+        // Not a number where the matrix is not definite.
+        if l[i][i].is_nan() || l[i][i] * l[i][i] <= LEAST_PIVOT {
+            return false;
+        }
+    }
+    symmetric
+}
+
 /// The inverse of a covariance.
 pub(crate) fn inverse(covariance: &Matrix) -> Matrix {
     let (factor, _) = inverse_factor(covariance);

@@ -44,6 +44,9 @@ impl Method for Mixture {
     }
 }
 
+/// Voxel sizes in mm at which this method means something.
+const SPACINGS: std::ops::RangeInclusive<f64> = 0.05..=50.0;
+
 /// A tumour as this method sees it.
 struct Tumour {
     region: Region,
@@ -78,6 +81,9 @@ pub fn mixture(
     spacing: [f64; 3],
     prior: &Prior,
 ) -> Result<Clustering, Error> {
+    if !spacing.iter().all(|step| SPACINGS.contains(step)) {
+        return Err(Error::Spacing { found: spacing });
+    }
     let (voxels, _) = features::voxels(modalities, wt)?;
     let structures = presence.structures();
     let mut found =

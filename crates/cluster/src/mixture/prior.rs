@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use super::gaussian::{D, Matrix, Vector};
+use super::gaussian::{D, Matrix, Vector, is_covariance};
 use super::reader::{HIDDEN, INPUTS, Reader};
 use crate::Error;
 
@@ -29,8 +29,12 @@ pub struct Prior {
     pub(crate) reader: Reader,
 }
 
-static PHANTOMS: LazyLock<Result<Prior, Error>> =
-    LazyLock::new(|| Prior::parse(include_str!("phantoms.txt")));
+static PHANTOMS: LazyLock<Result<Prior, String>> = LazyLock::new(|| {
+    Prior::parse(include_str!("phantoms.txt")).map_err(|e| match e {
+        Error::Prior(problem) => problem,
+        other => other.to_string(),
+    })
+});
 
 impl Prior {
     /// What was learned on phantoms.
@@ -38,13 +42,13 @@ impl Prior {
     /// # Errors
     /// When the table that comes with this crate is damaged.
     pub fn phantoms() -> Result<&'static Self, Error> {
-        PHANTOMS.as_ref().map_err(|e| Error::Prior(e.to_string()))
+        PHANTOMS.as_ref().map_err(|problem| Error::Prior(problem.clone()))
     }
 
     /// Reads what [`to_text`](Self::to_text) wrote.
     ///
     /// # Errors
-    /// When a block is missing, of another length or holds what is no finite number.
+    /// When a block is missing, of another length or holds what is no finite number, no covariance or no scale; when text follows.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut words = text.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace);
         let mut block = |name: &str, length: usize| -> Result<Vec<f64>, Error> {
@@ -73,7 +77,7 @@ impl Prior {
         };
         let places =
             |values: Vec<f64>| std::array::from_fn(|k| std::array::from_fn(|i| values[k * PLACES + i]));
-        Ok(Self {
+        let found = Self {
             means: vectors(block("means", CLASSES * D)?),
             scatter: matrices(block("scatter", CLASSES * D * D)?),
             within: matrices(block("within", CLASSES * D * D)?),
@@ -86,7 +90,21 @@ impl Prior {
                 output: block("reader-output", CLASSES * HIDDEN)?,
                 output_bias: block("reader-output-bias", CLASSES)?,
             },
-        })
+        };
+        if let Some(word) = words.next() {
+            return Err(Error::Prior(format!("expected the end after `reader-output-bias`, found `{word}`")));
+        }
+        for (name, matrices) in [("scatter", &found.scatter), ("within", &found.within)] {
+            if !matrices.iter().all(is_covariance) {
+                return Err(Error::Prior(format!(
+                    "`{name}`: expected covariances (symmetric, positive definite)"
+                )));
+            }
+        }
+        if found.reader.scale.iter().any(|scale| *scale <= 0.0) {
+            return Err(Error::Prior("`reader-scale`: expected numbers above 0".into()));
+        }
+        Ok(found)
     }
 
     /// As text: named blocks of numbers, six digits each.
@@ -134,6 +152,13 @@ mod tests {
         let told = |text: &str| Prior::parse(text).unwrap_err().to_string();
         assert!(told("").contains("`means`"));
         assert!(told(&text.replacen("within", "without", 1)).contains("`within`"));
+        assert!(told(&format!("{text}more")).contains("`more`"));
+        let first_line_of = |name: &str| text.lines().skip_while(|line| *line != name).nth(1).unwrap();
+        let flat = text.replacen(first_line_of("within"), &["0"; D].join(" "), 1);
+        assert!(told(&flat).contains("`within`: expected covariances"), "{}", told(&flat));
+        let scale = first_line_of("reader-scale");
+        let none = text.replacen(scale, &["0"; 12].join(" "), 1);
+        assert!(told(&none).contains("`reader-scale`"), "{}", told(&none));
         let cut = &text[..text.len() - 20];
         assert!(told(cut).contains("reader-output-bias"), "{}", told(cut));
     }

@@ -11,11 +11,11 @@ use crate::config::Config;
 pub struct Estimate {
     /// Seconds to read, normalise and crop all scans.
     pub prepare_seconds: f64,
-    /// Seconds for scribbles, graph cuts and k-means.
+    /// Seconds for scribbles, graph cuts and clusterings.
     pub labels_seconds: f64,
     /// Seconds of training, as far as it is not done.
     pub training_seconds: f64,
-    /// Seconds to segment training scans (for the k-means) and held-out ones.
+    /// Seconds to segment training scans (for the clustering) and held-out ones.
     pub predict_seconds: f64,
     /// All of them.
     pub seconds: f64,

@@ -36,7 +36,7 @@ const TRIAL: usize = 1 << 30;
 pub(crate) struct Sample {
     /// To read, normalise and crop.
     pub(crate) prepare: f64,
-    /// Scribble, graph cut, k-means.
+    /// Scribble, graph cut, clustering.
     pub(crate) labels: f64,
     /// One network's answer.
     pub(crate) predict: f64,
