@@ -295,7 +295,7 @@ section! {
     /// Sub-structures from the whole tumour.
     Cluster {
         /// `kmeans`, as in the paper, or `mixture`, which starts from what phantoms tell of gliomas. For `fit` and `cluster`: rows of Table 1 have their own.
-        method: String = "kmeans".to_owned() => OneOf(&["kmeans", "mixture"]),
+        method: String = "kmeans".to_owned() => OneOf(scribseg_cluster::METHODS),
         /// Seeded restarts of `kmeans`; the lowest inertia is kept.
         restarts: usize = 10 => Whole(1, 10_000),
     }

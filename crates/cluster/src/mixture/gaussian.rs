@@ -20,15 +20,22 @@ pub(crate) fn times(a: &Matrix, v: &Vector) -> Vector {
     std::array::from_fn(|i| a[i].iter().zip(v).map(|(a, v)| a * v).sum())
 }
 
-/// The inverse L⁻¹ of the lower Cholesky factor of a covariance S = L·Lᵀ, and log det L.
-fn inverse_factor(covariance: &Matrix) -> (Matrix, f64) {
-    let mut l = [[0.0; D]; D];
+/// The lower Cholesky factor L of a covariance S = L·Lᵀ, and whether none of its pivots had to be raised.
+fn factor(covariance: &Matrix) -> (Matrix, bool) {
+    let (mut l, mut definite) = ([[0.0; D]; D], true);
     for i in 0..D {
         for j in 0..=i {
             let rest: f64 = covariance[i][j] - (0..j).map(|k| l[i][k] * l[j][k]).sum::<f64>();
+            definite &= i != j || rest > LEAST_PIVOT;
             l[i][j] = if i == j { rest.max(LEAST_PIVOT).sqrt() } else { rest / l[j][j] };
         }
     }
+    (l, definite)
+}
+
+/// The inverse L⁻¹ of the [`factor`] of a covariance, and log det L.
+fn inverse_factor(covariance: &Matrix) -> (Matrix, f64) {
+    let (l, _) = factor(covariance);
     let mut inverse = [[0.0; D]; D];
     for (i, row) in l.iter().enumerate() {
         inverse[i] = std::array::from_fn(|j| {
@@ -45,18 +52,7 @@ pub(crate) fn is_covariance(matrix: &Matrix) -> bool {
         (0..i)
             .all(|j| (matrix[i][j] - matrix[j][i]).abs() <= 1e-4 * (matrix[i][i] * matrix[j][j]).abs().sqrt())
     });
-    let mut l = [[0.0; D]; D];
-    for i in 0..D {
-        for j in 0..=i {
-            let rest: f64 = matrix[i][j] - (0..j).map(|k| l[i][k] * l[j][k]).sum::<f64>();
-            l[i][j] = if i == j { rest.sqrt() } else { rest / l[j][j] };
-        }
-        // Not a number where the matrix is not definite.
-        if l[i][i].is_nan() || l[i][i] * l[i][i] <= LEAST_PIVOT {
-            return false;
-        }
-    }
-    symmetric
+    symmetric && factor(matrix).1
 }
 
 /// The inverse of a covariance.
