@@ -11,7 +11,7 @@
 
 use super::direct::{self, Unit};
 use super::gemm::{self, Lines, SPARE_LINES};
-use super::lanes::LANES;
+use super::lanes::{LANES, TAPS};
 use super::norm::{Affine, affine_relu};
 use super::packing::{self, Kernels, Packing};
 use super::winograd::{self, COMPONENTS, UPSAMPLED};
@@ -21,8 +21,6 @@ use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
-/// Taps of a 3 × 3 kernel.
-pub(crate) const TAPS: usize = 9;
 /// Channels of a result that are computed and transformed back together.
 const CHUNK: usize = 32;
 /// Values of the transforms of one task, some 400 KB: most of a small second-level cache.
@@ -233,7 +231,7 @@ fn rows_from<const N: usize>(plane: &[f32], w: usize, next: usize) -> [&[f32]; N
 }
 
 /// Bᵀ d B of the tiles of a task: component e of channel c is line e · channels + c of `v`.
-fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch: &mut [f32], v: &mut [f32]) {
+fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, v: &mut [f32]) {
     let Dims { c, h, w, .. } = grid.d.channels(input.d.c);
     let (pitch, same) = (grid.lines().pitch, c - input.up);
     for channel in 0..c {
@@ -247,7 +245,6 @@ fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch:
                     grid.how.round(),
                     rows_from(plane, w, row),
                     grid.tiles,
-                    scratch,
                     v,
                     c * pitch,
                 );
@@ -257,11 +254,7 @@ fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, scratch:
                     grid.how.path,
                     grid.how.round(),
                     rows_from(plane, w, 2 * row),
-                    row,
-                    // The rows of a task come in their order, an image after another.
-                    column > 0 && row > 0,
                     grid.tiles,
-                    scratch,
                     v,
                     c * pitch,
                 );
@@ -282,23 +275,21 @@ thread_local! {
 /// Room for the transforms of a task.
 #[derive(Default)]
 struct Scratch {
-    row: Vec<f32>,
     v: Vec<f32>,
     m: Vec<f32>,
 }
 
 impl Scratch {
-    /// A line for a row of tiles, and so many lines of a task, of arbitrary contents.
-    fn fit(&mut self, grid: &Grid, v_lines: usize, m_lines: usize) -> [&mut [f32]; 3] {
+    /// So many lines of a task, of arbitrary contents.
+    fn fit(&mut self, grid: &Grid, v_lines: usize, m_lines: usize) -> [&mut [f32]; 2] {
         let pitch = grid.lines().pitch;
-        let row = winograd::scratch_len(grid.tiles);
         let (v, m) = ((v_lines + SPARE_LINES) * pitch, (m_lines + SPARE_LINES) * pitch);
-        for (values, len) in [(&mut self.row, row), (&mut self.v, v), (&mut self.m, m)] {
+        for (values, len) in [(&mut self.v, v), (&mut self.m, m)] {
             if values.len() < len {
                 values.resize(len, 0.0);
             }
         }
-        [&mut self.row[..row], &mut self.v[..v], &mut self.m[..m]]
+        [&mut self.v[..v], &mut self.m[..m]]
     }
 }
 
@@ -322,8 +313,8 @@ fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, ta
     let grid = Grid::new(how, input.d, tiles, gemm::columns_multiple(path), threads);
     let lines = grid.lines();
     let each = |task: Range<usize>, scratch: &mut Scratch| {
-        let [row, v, m] = scratch.fit(&grid, COMPONENTS * c, COMPONENTS * chunk);
-        transform_input(&grid, &input, &task, row, v);
+        let [v, m] = scratch.fit(&grid, COMPONENTS * c, COMPONENTS * chunk);
+        transform_input(&grid, &input, &task, v);
         for first in (0..outputs).step_by(chunk) {
             let count = chunk.min(outputs - first);
             for e in 0..COMPONENTS {
@@ -346,7 +337,7 @@ fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, ta
                     let m = &m[(o - first) * lines.pitch + column..];
                     // SAFETY: this task alone writes these rows of tiles.
                     unsafe {
-                        write_row(&grid, m, chunk * lines.pitch, target, [image, o, outputs], tile_row, row)
+                        write_row(&grid, m, chunk * lines.pitch, target, [image, o, outputs], tile_row)
                     };
                 });
             }
@@ -371,31 +362,19 @@ unsafe fn write_row(
     target: &Target<'_>,
     [image, o, outputs]: [usize; 3],
     tile_row: usize,
-    scratch: &mut [f32],
 ) {
     let (path, tiles, Dims { h, w, .. }) = (grid.how.path, grid.tiles, grid.d);
     if o < target.up {
-        winograd::sum_row(path, m, stride, tiles, scratch);
         // SAFETY: as the caller promises.
         let out = unsafe { target.low.part(image * target.up + o, tile_row * tiles, tiles) };
-        out.copy_from_slice(&scratch[..tiles]);
-        return;
+        return winograd::sum_row(path, m, stride, out);
     }
     let plane = image * (outputs - target.up) + o - target.up;
     let count = (h - 2 * tile_row).min(2);
     // SAFETY: as the caller promises.
     let out = unsafe { target.same.part(plane, 2 * tile_row * w, count * w) };
-    if w.is_multiple_of(2 * LANES) && count == 2 {
-        // Whole vectors: straight into place.
-        let (top, bottom) = out.split_at_mut(w);
-        winograd::output_row(path, m, stride, tiles, top, bottom);
-    } else {
-        let (top, bottom) = scratch.split_at_mut(scratch.len() / 2);
-        winograd::output_row(path, m, stride, tiles, top, bottom);
-        for (out, row) in out.chunks_exact_mut(w).zip([top, bottom]) {
-            out.copy_from_slice(&row[..w]);
-        }
-    }
+    let (top, bottom) = out.split_at_mut(w);
+    winograd::output_row(path, m, stride, tiles, top, bottom);
     if let Some(affine) = target.affine {
         affine_relu(path, out, affine[o]);
     }
@@ -453,8 +432,8 @@ fn add_task(
     (sums, packing): (&mut [f32], &Packing),
 ) {
     let (Dims { c, h, w, .. }, lines) = (input.d, grid.lines());
-    let [scratch, v, y] = scratch.fit(grid, COMPONENTS * c, COMPONENTS * rows.len());
-    transform_input(grid, input, task, scratch, v);
+    let [v, y] = scratch.fit(grid, COMPONENTS * c, COMPONENTS * rows.len());
+    transform_input(grid, input, task, v);
     for (n, o) in rows.clone().enumerate() {
         grid.each_row(task, |image, row, column| {
             let plane = &g[(image * outputs + o) * h * w..][..h * w];
@@ -465,7 +444,6 @@ fn add_task(
                 grid.how.round(),
                 [top, bottom],
                 grid.tiles,
-                scratch,
                 y,
                 rows.len() * lines.pitch,
             );

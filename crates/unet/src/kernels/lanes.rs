@@ -4,8 +4,13 @@
 /// Values of a vector.
 pub(super) const LANES: usize = 8;
 
+/// Values of a kernel.
+pub(super) const TAPS: usize = 9;
+
 /// Eight values. The functions on pointers need 8 (or 16) values to be there; those of a type that needs instructions need them too.
 pub(super) trait Lanes: Copy {
+    fn zero() -> Self;
+
     /// Eight values from `from` on.
     ///
     /// # Safety
@@ -30,9 +35,35 @@ pub(super) trait Lanes: Copy {
     /// They must be valid for writing.
     unsafe fn store_pairs(pairs: [Self; 2], to: *mut f32);
 
+    /// The first eight values of a row, with zeros for those it does not have.
+    fn load_some(row: &[f32]) -> Self;
+
+    /// [`Lanes::load_pairs`] of the first sixteen values of a row, with zeros for those it does not have.
+    fn load_some_pairs(row: &[f32]) -> [Self; 2];
+
+    /// Writes as many of the eight values as there is room for.
+    fn store_some(self, to: &mut [f32]);
+
+    /// [`Lanes::store_pairs`] of as many of the sixteen values as there is room for.
+    fn store_some_pairs(pairs: [Self; 2], to: &mut [f32]);
+
+    /// Zero, then the first seven values.
+    fn behind(self) -> Self;
+
+    /// The last seven values, then zero.
+    fn ahead(self) -> Self;
+
+    /// The nine values of eight kernels, a vector for each of the nine.
+    fn of_kernels(kernels: [&[f32; TAPS]; LANES]) -> [Self; TAPS];
+
+    /// The way back.
+    fn to_kernels(taps: [Self; TAPS]) -> [[f32; TAPS]; LANES];
+
     fn plus(self, other: Self) -> Self;
 
     fn minus(self, other: Self) -> Self;
+
+    fn halved(self) -> Self;
 
     fn negative(self) -> Self;
 
@@ -65,6 +96,11 @@ pub(super) fn quiet_bf16(x: f32) -> u32 {
 pub(super) struct Plain([f32; LANES]);
 
 impl Lanes for Plain {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; LANES])
+    }
+
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: as the caller promises; an array of `f32` needs no more alignment than they.
@@ -101,6 +137,57 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
+    fn load_some(row: &[f32]) -> Self {
+        let mut values = [0.0; LANES];
+        values.iter_mut().zip(row).for_each(|(value, from)| *value = *from);
+        Self(values)
+    }
+
+    #[inline(always)]
+    fn load_some_pairs(row: &[f32]) -> [Self; 2] {
+        let mut pairs = [[0.0; LANES]; 2];
+        for (l, value) in row.iter().take(2 * LANES).enumerate() {
+            pairs[l % 2][l / 2] = *value;
+        }
+        [Self(pairs[0]), Self(pairs[1])]
+    }
+
+    #[inline(always)]
+    fn store_some(self, to: &mut [f32]) {
+        to.iter_mut().zip(self.0).for_each(|(to, value)| *to = value);
+    }
+
+    #[inline(always)]
+    fn store_some_pairs([even, odd]: [Self; 2], to: &mut [f32]) {
+        let values = even.0.into_iter().zip(odd.0).flat_map(|(even, odd)| [even, odd]);
+        to.iter_mut().zip(values).for_each(|(to, value)| *to = value);
+    }
+
+    #[inline(always)]
+    fn behind(mut self) -> Self {
+        self.0.rotate_right(1);
+        self.0[0] = 0.0;
+        self
+    }
+
+    #[inline(always)]
+    fn ahead(mut self) -> Self {
+        self.0.rotate_left(1);
+        self.0[LANES - 1] = 0.0;
+        self
+    }
+
+    #[inline(always)]
+    fn of_kernels(kernels: [&[f32; TAPS]; LANES]) -> [Self; TAPS] {
+        std::array::from_fn(|k| Self(kernels.map(|kernel| kernel[k])))
+    }
+
+    #[inline(always)]
+    fn to_kernels(taps: [Self; TAPS]) -> [[f32; TAPS]; LANES] {
+        std::array::from_fn(|l| taps.map(|tap| tap.0[l]))
+    }
+
+    #[inline(always)]
     fn plus(mut self, other: Self) -> Self {
         for l in 0..LANES {
             self.0[l] += other.0[l];
@@ -112,6 +199,14 @@ impl Lanes for Plain {
     fn minus(mut self, other: Self) -> Self {
         for l in 0..LANES {
             self.0[l] -= other.0[l];
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn halved(mut self) -> Self {
+        for l in 0..LANES {
+            self.0[l] *= 0.5;
         }
         self
     }
@@ -142,104 +237,9 @@ impl Lanes for Plain {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx2::Wide;
-
+mod avx2;
 #[cfg(target_arch = "x86_64")]
-mod avx2 {
-    use super::Lanes;
-    use std::arch::x86_64::*;
-
-    /// A register of AVX. Made and used on the paths that have AVX2 only.
-    #[derive(Clone, Copy)]
-    pub(in super::super) struct Wide(__m256);
-
-    // SAFETY of every block below: the pointers as the caller promises; AVX because a `Wide` is at hand or about to be made, which `lanes!` does only
-    // inside functions that have AVX2.
-    impl Lanes for Wide {
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: see above.
-            Self(unsafe { _mm256_loadu_ps(from) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut f32) {
-            // SAFETY: see above.
-            unsafe { _mm256_storeu_ps(to, self.0) };
-        }
-
-        #[inline(always)]
-        unsafe fn load_pairs(from: *const f32) -> [Self; 2] {
-            // SAFETY: see above. Halves from where they belong: no shuffle crosses the middle of a register, which some processors are slow at.
-            unsafe {
-                let half = |n: usize| _mm_loadu_ps(from.add(4 * n));
-                let first = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(half(0)), half(2));
-                let second = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(half(1)), half(3));
-                [
-                    Self(_mm256_shuffle_ps::<0b10_00_10_00>(first, second)),
-                    Self(_mm256_shuffle_ps::<0b11_01_11_01>(first, second)),
-                ]
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn store_pairs([even, odd]: [Self; 2], to: *mut f32) {
-            // SAFETY: see above.
-            unsafe {
-                let low = _mm256_unpacklo_ps(even.0, odd.0);
-                let high = _mm256_unpackhi_ps(even.0, odd.0);
-                _mm_storeu_ps(to, _mm256_castps256_ps128(low));
-                _mm_storeu_ps(to.add(4), _mm256_castps256_ps128(high));
-                _mm_storeu_ps(to.add(8), _mm256_extractf128_ps::<1>(low));
-                _mm_storeu_ps(to.add(12), _mm256_extractf128_ps::<1>(high));
-            }
-        }
-
-        #[inline(always)]
-        fn plus(self, other: Self) -> Self {
-            // SAFETY: see above.
-            Self(unsafe { _mm256_add_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        fn minus(self, other: Self) -> Self {
-            // SAFETY: see above.
-            Self(unsafe { _mm256_sub_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        fn negative(self) -> Self {
-            // SAFETY: see above.
-            Self(unsafe { _mm256_xor_ps(self.0, _mm256_set1_ps(-0.0)) })
-        }
-
-        #[inline(always)]
-        fn rounded(self) -> Self {
-            // SAFETY: see above.
-            unsafe {
-                let bits = _mm256_castps_si256(self.0);
-                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-                let up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
-                let rounded = _mm256_castsi256_ps(_mm256_and_si256(up, _mm256_set1_epi32(-0x1_0000)));
-                Self(_mm256_blendv_ps(rounded, self.0, _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0)))
-            }
-        }
-
-        #[inline(always)]
-        fn pairs(self, second: Self) -> Self {
-            // SAFETY: see above.
-            unsafe {
-                let quiet = |x: __m256| {
-                    let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
-                    let quiet = _mm256_and_ps(nan, _mm256_castsi256_ps(_mm256_set1_epi32(0x40_0000)));
-                    _mm256_castps_si256(_mm256_or_ps(Self(x).rounded().0, quiet))
-                };
-                let (low, high) = (_mm256_srli_epi32::<16>(quiet(self.0)), quiet(second.0));
-                Self(_mm256_castsi256_ps(_mm256_blend_epi16::<0b1010_1010>(low, high)))
-            }
-        }
-    }
-}
+pub(super) use avx2::Wide;
 
 /// Defines a function whose body, generic over a type of [`Lanes`], is compiled with the best type of a path; if it is generic over a constant too, for both values,
 /// of which the second argument says which.

@@ -1,9 +1,7 @@
 //! The kernels of a convolution as Winograd's filtering multiplies them: G g Gᵀ, and the way back for their gradients, Gᵀ s G.
 
-use super::conv::TAPS;
 use super::gemm;
-use super::lanes::{LANES, to_bf16};
-use super::simd::multiversion;
+use super::lanes::{LANES, Lanes, TAPS, lanes};
 use super::winograd::{COMPONENTS, UPSAMPLED};
 use crate::CpuPath;
 use rayon::prelude::*;
@@ -76,7 +74,7 @@ pub(super) fn pack(path: CpuPath, kernels: Kernels<'_>, packing: &Packing, packe
     packed
         .par_chunks_mut(packing.block)
         .enumerate()
-        .for_each(|(b, block)| pack_rows(path, kernels, packing, b * packing.together, block));
+        .for_each(|(b, block)| pack_rows(path, kernels.round, kernels, packing, b * packing.together, block));
 }
 
 /// The gradients `[row, line, 3, 3]` of the kernels from the `partial` sums of the transformed ones'.
@@ -88,69 +86,53 @@ pub(super) fn unpack(path: CpuPath, partial: &[Vec<f32>], packing: &Packing, d_w
         .for_each(|(b, kernels)| unpack_rows(path, partial, packing, b * packing.together, kernels));
 }
 
-/// Kernels handled at once: R rows of one or more lines.
-type Eight = [f32; LANES];
-
 /// (a, ½(a + b + c), ½(a − b + c), c)
 #[inline(always)]
-fn spread(a: Eight, b: Eight, c: Eight) -> [Eight; 4] {
-    let (mut plus, mut minus) = ([0.0; LANES], [0.0; LANES]);
-    for l in 0..LANES {
-        let ends = a[l] + c[l];
-        plus[l] = 0.5 * (ends + b[l]);
-        minus[l] = 0.5 * (ends - b[l]);
-    }
-    [a, plus, minus, c]
+fn spread<L: Lanes>(a: L, b: L, c: L) -> [L; 4] {
+    let ends = a.plus(c);
+    [a, ends.plus(b).halved(), ends.minus(b).halved(), c]
 }
 
 /// The transpose of [`spread`].
 #[inline(always)]
-fn gather(a: Eight, b: Eight, c: Eight, d: Eight) -> [Eight; 3] {
-    let (mut first, mut second, mut third) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
-    for l in 0..LANES {
-        let middle = 0.5 * (b[l] + c[l]);
-        first[l] = a[l] + middle;
-        second[l] = 0.5 * (b[l] - c[l]);
-        third[l] = d[l] + middle;
-    }
-    [first, second, third]
+fn gather<L: Lanes>(a: L, b: L, c: L, d: L) -> [L; 3] {
+    let middle = b.plus(c).halved();
+    [a.plus(middle), b.minus(c).halved(), d.plus(middle)]
 }
 
-multiversion! {
-    /// G g Gᵀ of R rows from `first` on.
-    fn pack_rows(from: Kernels<'_>, packing: &Packing, first: usize, block: &mut [f32]) {
+lanes! {
+    /// G g Gᵀ of R rows from `first` on; the kernels of R rows and one or more lines at once.
+    fn pack_rows<L, ROUND>(from: Kernels<'_>, packing: &Packing, first: usize, block: &mut [f32]) {
         let Packing { together, rows, lines, .. } = *packing;
+        let (weight, _) = from.weight.as_chunks::<TAPS>();
         let count = together.min(rows - first);
         for line in (0..lines).step_by(LANES / together) {
             let some = (lines - line).min(LANES / together);
-            let mut g = [[0.0; LANES]; TAPS];
+            let mut kernels = [&[0.0; TAPS]; LANES];
             for n in 0..some {
-                for r in 0..count {
-                    let at = (first + r) * from.strides[0] + (line + n) * from.strides[1];
-                    let kernel = &from.weight[TAPS * at..TAPS * (at + 1)];
-                    for (k, g) in g.iter_mut().enumerate() {
-                        g[n * together + r] = kernel[if from.turned { TAPS - 1 - k } else { k }];
-                    }
+                for (r, kernel) in kernels[n * together..][..count].iter_mut().enumerate() {
+                    *kernel = &weight[(first + r) * from.strides[0] + (line + n) * from.strides[1]];
                 }
+            }
+            let mut g = L::of_kernels(kernels);
+            if from.turned {
+                g.reverse();
             }
             let columns = [spread(g[0], g[3], g[6]), spread(g[1], g[4], g[7]), spread(g[2], g[5], g[8])];
             // Not a loop over three zipped iterators: plainer for the compiler.
             #[allow(clippy::needless_range_loop)]
             for i in 0..4 {
                 let row = spread(columns[0][i], columns[1][i], columns[2][i]);
-                for (j, values) in row.iter().enumerate() {
-                    let e = 4 * i + j;
-                    let (skip, at) = packing.place(e, line, some);
-                    let mut values = *values;
-                    if from.round {
-                        values = values.map(to_bf16);
-                    }
-                    if (skip, some * together) == (0, LANES) {
-                        // The usual case by itself: a copy of a known length.
-                        block[at..at + LANES].copy_from_slice(&values);
+                for (j, value) in row.into_iter().enumerate() {
+                    let value = if ROUND { value.rounded() } else { value };
+                    let (skip, at) = packing.place(4 * i + j, line, some);
+                    let to = &mut block[at..at + (some - skip) * together];
+                    if skip == 0 {
+                        value.store_some(to);
                     } else {
-                        let values = &values[skip * together..some * together];
-                        block[at..at + values.len()].copy_from_slice(values);
+                        let mut values = [0.0; LANES];
+                        value.store_some(&mut values);
+                        to.copy_from_slice(&values[skip * together..some * together]);
                     }
                 }
             }
@@ -158,43 +140,43 @@ multiversion! {
     }
 }
 
-multiversion! {
+lanes! {
     /// Gᵀ s G of R rows from `first` on, s the sum of `partial`.
-    fn unpack_rows(partial: &[Vec<f32>], packing: &Packing, first: usize, kernels: &mut [f32]) {
+    fn unpack_rows<L>(partial: &[Vec<f32>], packing: &Packing, first: usize, kernels: &mut [f32]) {
         let Packing { together, lines, .. } = *packing;
-        let (count, start) = (kernels.len() / (lines * TAPS), first / together * packing.block);
+        let (kernels, _) = kernels.as_chunks_mut::<TAPS>();
+        let (count, start) = (kernels.len() / lines, first / together * packing.block);
         for line in (0..lines).step_by(LANES / together) {
             let some = (lines - line).min(LANES / together);
-            let mut s = [[0f32; LANES]; COMPONENTS];
+            let mut s = [L::zero(); COMPONENTS];
             for (e, s) in s.iter_mut().enumerate() {
                 // What the component leaves out stays zero.
                 let (skip, at) = packing.place(e, line, some);
-                if (skip, some * together) == (0, LANES) {
-                    // The usual case by itself: a sum of a known length.
-                    for sums in partial {
-                        let sums = &sums[start + at..][..LANES];
-                        (0..LANES).for_each(|l| s[l] += sums[l]);
-                    }
-                    continue;
-                }
-                let s = &mut s[skip * together..some * together];
                 for sums in partial {
-                    let sums = &sums[start + at..][..s.len()];
-                    s.iter_mut().zip(sums).for_each(|(s, sum)| *s += sum);
+                    let sums = &sums[start + at..][..(some - skip) * together];
+                    let sums = match skip {
+                        0 => L::load_some(sums),
+                        _ => {
+                            let mut values = [0.0; LANES];
+                            values[skip * together..some * together].copy_from_slice(sums);
+                            L::load_some(&values)
+                        }
+                    };
+                    *s = s.plus(sums);
                 }
             }
-            let mut columns = [[[0.0; LANES]; 3]; 4];
+            let mut columns = [[L::zero(); 3]; 4];
             for (j, column) in columns.iter_mut().enumerate() {
                 *column = gather(s[j], s[4 + j], s[8 + j], s[12 + j]);
             }
+            let mut taps = [L::zero(); TAPS];
             for i in 0..3 {
-                let row = gather(columns[0][i], columns[1][i], columns[2][i], columns[3][i]);
-                for (j, values) in row.iter().enumerate() {
-                    for n in 0..some {
-                        for r in 0..count {
-                            kernels[TAPS * (r * lines + line + n) + 3 * i + j] = values[n * together + r];
-                        }
-                    }
+                taps[3 * i..3 * i + 3].copy_from_slice(&gather(columns[0][i], columns[1][i], columns[2][i], columns[3][i]));
+            }
+            let all = L::to_kernels(taps);
+            for n in 0..some {
+                for r in 0..count {
+                    kernels[r * lines + line + n] = all[n * together + r];
                 }
             }
         }

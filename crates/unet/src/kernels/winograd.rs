@@ -34,56 +34,10 @@ pub(super) const UPSAMPLED: [bool; COMPONENTS] = {
     some
 };
 
-/// Values of a line of scratch: what a tile more to the right reads, and whole vectors.
-fn line(tiles: usize) -> usize {
-    tiles.next_multiple_of(LANES) + 2 * LANES
-}
-
-/// Values of the scratch of a row of tiles.
-pub(super) fn scratch_len(tiles: usize) -> usize {
-    8 * line(tiles)
-}
-
 /// Asserts that all components of a row of tiles, written in whole vectors, lie in `values`.
 #[inline(always)]
 fn check(values: &[f32], stride: usize, tiles: usize) {
     assert!(values.len() >= (COMPONENTS - 1) * stride + tiles.next_multiple_of(LANES));
-}
-
-/// The values at even and at odd places of sixteen.
-///
-/// # Safety
-/// Eight values must be valid for writing from each of the pointers on.
-#[inline(always)]
-unsafe fn split_some<L: Lanes>(pairs: &[f32; 2 * LANES], even: *mut f32, odd: *mut f32) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let [e, o] = L::load_pairs(pairs.as_ptr());
-        e.store(even);
-        o.store(odd);
-    }
-}
-
-/// Values at even and at odd columns of a row of at most 2 · `tiles` values, with zeros from where it ends to a tile after the last. A row that is outside the
-/// image is empty. Both results have a [`line()`]'s room but for one value.
-#[inline(always)]
-fn split<L: Lanes>(row: &[f32], tiles: usize, even: &mut [f32], odd: &mut [f32]) {
-    assert!(row.len() <= 2 * tiles && even.len() >= line(tiles) - 1 && odd.len() >= line(tiles) - 1);
-    let (whole, rest) = row.as_chunks::<{ 2 * LANES }>();
-    let mut at = 0;
-    for pairs in whole {
-        // SAFETY: sixteen values; `at` is at most `tiles`, rounded down to whole vectors, after which there is room for one more.
-        unsafe { split_some::<L>(pairs, even.as_mut_ptr().add(at), odd.as_mut_ptr().add(at)) };
-        at += LANES;
-    }
-    // Fewer than a vector: a deep level's whole row, so without the detour of a copy.
-    for pair in rest.chunks(2) {
-        (even[at], odd[at]) = (pair[0], pair.get(1).copied().unwrap_or(0.0));
-        at += 1;
-    }
-    for t in at..=tiles {
-        (even[t], odd[t]) = (0.0, 0.0);
-    }
 }
 
 /// Writes eight values, rounded to `bf16` if `ROUND`.
@@ -96,37 +50,21 @@ unsafe fn put<L: Lanes, const ROUND: bool>(value: L, to: *mut f32) {
     unsafe { if ROUND { value.rounded() } else { value }.store(to) };
 }
 
-/// A column of Bᵀ d, the rows of d being at `rows`, `at` further on.
-///
-/// # Safety
-/// Eight values of each of the four must be valid for reading.
+/// A column of Bᵀ d
 #[inline(always)]
-unsafe fn down<L: Lanes>([a, b, c, d]: [*const f32; 4], at: usize) -> [L; 4] {
-    // SAFETY: as the caller promises.
-    let [a, b, c, d] =
-        unsafe { [L::load(a.add(at)), L::load(b.add(at)), L::load(c.add(at)), L::load(d.add(at))] };
+fn down<L: Lanes>([a, b, c, d]: [L; 4]) -> [L; 4] {
     [a.minus(c), b.plus(c), c.minus(b), b.minus(d)]
 }
 
-/// The same of an upsampled plane, whose third value is zero, for its three rows.
-///
-/// # Safety
-/// Eight values of each of the three must be valid for reading.
+/// The same of an upsampled plane, whose third value is zero.
 #[inline(always)]
-unsafe fn down_upsampled<L: Lanes>(d: *const f32, step: usize) -> [L; 3] {
-    // SAFETY: as the caller promises.
-    let [a, b, c] = unsafe { [L::load(d), L::load(d.add(step)), L::load(d.add(2 * step))] };
+fn down_upsampled<L: Lanes>([a, b, c]: [L; 3]) -> [L; 3] {
     [a.minus(b), b.plus(b), b.minus(c)]
 }
 
-/// A column of A y.
-///
-/// # Safety
-/// Eight values of both rows, `step` apart, must be valid for reading.
+/// A column of A y
 #[inline(always)]
-unsafe fn down_gradient<L: Lanes>(y: *const f32, step: usize) -> [L; 4] {
-    // SAFETY: as the caller promises.
-    let [a, b] = unsafe { [L::load(y), L::load(y.add(step))] };
+fn down_gradient<L: Lanes>([a, b]: [L; 2]) -> [L; 4] {
     [a, a.plus(b), a.minus(b), b.negative()]
 }
 
@@ -142,38 +80,80 @@ fn one<L: Lanes>(a: L, b: L, d: L) -> L {
     a.plus(b.plus(b)).minus(d)
 }
 
+// Functions and spelt-out arrays where closures and the standard library's maps would be shorter: what the compiler does not inline of those has no AVX.
+
+/// Bᵀ d of sixteen columns from `at` on, even and odd ones apart; zeros where the rows have none, which is looked at unless `WHOLE`.
+///
+/// # Safety
+/// If `WHOLE`, the rows have these columns.
+#[inline(always)]
+unsafe fn columns<L: Lanes, const WHOLE: bool>(rows: &[&[f32]; 4], at: usize) -> [[L; 4]; 2] {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let [a, b] = pairs::<L, WHOLE>(rows[0], at);
+        let [c, d] = pairs::<L, WHOLE>(rows[1], at);
+        let [e, f] = pairs::<L, WHOLE>(rows[2], at);
+        let [g, h] = pairs::<L, WHOLE>(rows[3], at);
+        [down([a, c, e, g]), down([b, d, f, h])]
+    }
+}
+
+/// Sixteen values from `at` on, as above.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn pairs<L: Lanes, const WHOLE: bool>(row: &[f32], at: usize) -> [L; 2] {
+    match WHOLE {
+        // SAFETY: as the caller promises.
+        true => unsafe { L::load_pairs(row.as_ptr().add(at)) },
+        false => L::load_some_pairs(row.get(at..).unwrap_or_default()),
+    }
+}
+
+/// Bᵀ d of eight columns of an upsampled plane from `at` on, with zeros where the rows have none.
+#[inline(always)]
+fn upsampled_columns<L: Lanes>(rows: &[&[f32]; 3], at: usize) -> [L; 3] {
+    let a = L::load_some(rows[0].get(at..).unwrap_or_default());
+    let b = L::load_some(rows[1].get(at..).unwrap_or_default());
+    let c = L::load_some(rows[2].get(at..).unwrap_or_default());
+    down_upsampled([a, b, c])
+}
+
 lanes! {
-    /// Bᵀ d B for the row of tiles `index` of a plane: `rows` are the row of pixels above the tiles, their two, and the one below. If the last call
-    /// was for the row of tiles above in the same plane, with the same scratch, `follows` spares half of the work.
-    fn input_row<L, ROUND>(
-        rows: [&[f32]; 4],
-        index: usize,
-        follows: bool,
-        tiles: usize,
-        scratch: &mut [f32],
-        v: &mut [f32],
-        stride: usize,
-    ) {
-        let len = line(tiles);
-        let scratch = &mut scratch[..8 * len];
+    /// Bᵀ d B for a row of tiles of a plane: `rows` are the row of pixels above the tiles, their two, and the one below; one that is outside the image is
+    /// empty, and none is longer than the tiles.
+    fn input_row<L, ROUND>(rows: [&[f32]; 4], tiles: usize, v: &mut [f32], stride: usize) {
         check(v, stride, tiles);
-        // Rows of pixels take turns in four places: the lower two of a row of tiles are the upper two of the next.
-        let places = if index.is_multiple_of(2) { [0, 1, 2, 3] } else { [2, 3, 0, 1] };
-        for n in if follows { 2..4 } else { 0..4 } {
-            let (even, odd) = scratch[2 * places[n] * len..2 * (places[n] + 1) * len].split_at_mut(len);
-            // One to the right: the first tile sees column −1.
-            odd[0] = 0.0;
-            split::<L>(rows[n], tiles, even, &mut odd[1..]);
-        }
-        let start = scratch.as_ptr();
+        let longest = rows[1].len();
+        let whole = rows.iter().all(|row| row.len() == longest);
         for t in (0..tiles).step_by(LANES) {
-            // SAFETY: eight values from `t + 1` on lie in every line of the scratch, which has 8 of them; from `t` on in every component, as checked.
+            let at = 2 * t;
+            let inside = at + 2 * LANES < longest;
+            let [left, middle, right, beyond] = if whole && inside && t > 0 {
+                // SAFETY: all rows have the columns from `at` − 1 to `at` + 16.
+                let ([left, middle], [right, beyond]) =
+                    unsafe { (columns::<L, true>(&rows, at - 1), columns::<L, true>(&rows, at + 1)) };
+                [left, middle, right, beyond]
+            } else {
+                // SAFETY: what the rows have is looked at.
+                let [middle, right] = unsafe { columns::<L, false>(&rows, at) };
+                // Zero at the image's ends.
+                let left = match t {
+                    0 => [right[0].behind(), right[1].behind(), right[2].behind(), right[3].behind()],
+                    // SAFETY: as above.
+                    _ => unsafe { columns::<L, false>(&rows, at - 1)[0] },
+                };
+                let beyond = match inside {
+                    // SAFETY: as above.
+                    true => unsafe { columns::<L, false>(&rows, at + 1)[1] },
+                    false => [middle[0].ahead(), middle[1].ahead(), middle[2].ahead(), middle[3].ahead()],
+                };
+                [left, middle, right, beyond]
+            };
+            // SAFETY: from `t` on eight values lie in every component, as checked.
             unsafe {
-                let at = |place: usize| start.add(2 * place * len + t);
-                let rows = [at(places[0]), at(places[1]), at(places[2]), at(places[3])];
                 let v = v.as_mut_ptr().add(t);
-                let (left, right) = (down::<L>(rows, len), down::<L>(rows, len + 1));
-                let (middle, beyond) = (down::<L>(rows, 0), down::<L>(rows, 1));
                 for i in 0..4 {
                     let v = v.add(4 * i * stride);
                     put::<L, ROUND>(left[i].minus(right[i]), v);
@@ -187,30 +167,20 @@ lanes! {
 }
 
 lanes! {
-    /// Bᵀ d B for a row of tiles of an upsampled plane: `rows` of the small one, that of the tiles in the middle.
-    fn upsampled_row<L, ROUND>(rows: [&[f32]; 3], tiles: usize, scratch: &mut [f32], v: &mut [f32], stride: usize) {
-        let len = line(tiles);
-        let scratch = &mut scratch[..3 * len];
+    /// Bᵀ d B for a row of tiles of an upsampled plane: `rows` of the small one, that of the tiles in the middle; one outside the image is empty.
+    fn upsampled_row<L, ROUND>(rows: [&[f32]; 3], tiles: usize, v: &mut [f32], stride: usize) {
         check(v, stride, tiles);
-        for (row, line) in rows.iter().zip(scratch.chunks_exact_mut(len)) {
-            line[0] = 0.0;
-            if row.is_empty() {
-                line[1..=tiles].fill(0.0);
-            } else {
-                line[1..=tiles].copy_from_slice(row);
-            }
-            line[tiles + 1] = 0.0;
-        }
         for t in (0..tiles).step_by(LANES) {
-            // SAFETY: eight values from `t + 2` on lie in every line of the scratch, which has 3 of them; from `t` on in every component, as checked.
-            unsafe {
-                let (d, v) = (scratch.as_ptr().add(t), v.as_mut_ptr().add(t));
-                let left = down_upsampled::<L>(d, len);
-                let middle = down_upsampled::<L>(d.add(1), len);
-                let right = down_upsampled::<L>(d.add(2), len);
-                for n in 0..3 {
+            let (middle, right) = (upsampled_columns::<L>(&rows, t), upsampled_columns::<L>(&rows, t + 1));
+            let left = match t {
+                0 => [middle[0].behind(), middle[1].behind(), middle[2].behind()],
+                _ => upsampled_columns(&rows, t - 1),
+            };
+            for n in 0..3 {
+                // SAFETY: from `t` on eight values lie in every component, as checked.
+                unsafe {
                     // The third component of the four is the one that is zero.
-                    let v = v.add(4 * (n + n / 2) * stride);
+                    let v = v.as_mut_ptr().add(t + 4 * (n + n / 2) * stride);
                     put::<L, ROUND>(left[n].minus(middle[n]), v);
                     put::<L, ROUND>(middle[n].plus(middle[n]), v.add(stride));
                     put::<L, ROUND>(middle[n].minus(right[n]), v.add(3 * stride));
@@ -221,63 +191,64 @@ lanes! {
 }
 
 lanes! {
-    /// Aᵀ m A for a row of tiles: its two rows of pixels, in whole vectors.
+    /// Aᵀ m A for a row of tiles: its two rows of pixels, of which the second may be empty. Pixels that they have no room for are dropped.
     fn output_row<L>(m: &[f32], stride: usize, tiles: usize, top: &mut [f32], bottom: &mut [f32]) {
         check(m, stride, tiles);
-        let pixels = 2 * tiles.next_multiple_of(LANES);
-        assert!(top.len() >= pixels && bottom.len() >= pixels);
         for t in (0..tiles).step_by(LANES) {
-            // SAFETY: eight values from `t` on lie in every component, as checked; sixteen from 2 · `t` on in both rows, as asserted.
-            unsafe {
-                let m = m.as_ptr().add(t);
-                let column = |j: usize| {
+            // SAFETY: eight values from `t` on lie in every component, as checked.
+            let [above, below] = unsafe {
+                let (m, step) = (m.as_ptr().add(t), 4 * stride);
+                let mut columns = [[L::zero(); 2]; 4];
+                for (j, column) in columns.iter_mut().enumerate() {
                     let m = m.add(j * stride);
-                    let step = 4 * stride;
-                    two(L::load(m), L::load(m.add(step)), L::load(m.add(2 * step)), L::load(m.add(3 * step)))
-                };
-                let [a, b, c, d] = [column(0), column(1), column(2), column(3)];
-                L::store_pairs(two(a[0], b[0], c[0], d[0]), top.as_mut_ptr().add(2 * t));
-                L::store_pairs(two(a[1], b[1], c[1], d[1]), bottom.as_mut_ptr().add(2 * t));
-            }
+                    *column =
+                        two(L::load(m), L::load(m.add(step)), L::load(m.add(2 * step)), L::load(m.add(3 * step)));
+                }
+                let [a, b, c, d] = columns;
+                [two(a[0], b[0], c[0], d[0]), two(a[1], b[1], c[1], d[1])]
+            };
+            L::store_some_pairs(above, top.get_mut(2 * t..).unwrap_or_default());
+            L::store_some_pairs(below, bottom.get_mut(2 * t..).unwrap_or_default());
         }
     }
 }
 
 lanes! {
-    /// Σ of the 2 × 2 pixels of Aᵀ m A for a row of tiles, in whole vectors.
-    fn sum_row<L>(m: &[f32], stride: usize, tiles: usize, sums: &mut [f32]) {
-        check(m, stride, tiles);
-        assert!(sums.len() >= tiles.next_multiple_of(LANES));
-        for t in (0..tiles).step_by(LANES) {
-            // SAFETY: eight values from `t` on lie in every component, as checked, and in the sums, as asserted.
+    /// Σ of the 2 × 2 pixels of Aᵀ m A for a row of tiles, one value a tile.
+    fn sum_row<L>(m: &[f32], stride: usize, sums: &mut [f32]) {
+        check(m, stride, sums.len());
+        for (n, sums) in sums.chunks_mut(LANES).enumerate() {
+            // SAFETY: eight values from 8 · `n` on lie in every component, as checked.
             unsafe {
-                let m = m.as_ptr().add(t);
+                let m = m.as_ptr().add(n * LANES);
                 let across = |i: usize| {
                     let m = m.add(4 * i * stride);
                     one(L::load(m), L::load(m.add(stride)), L::load(m.add(3 * stride)))
                 };
-                one(across(0), across(1), across(3)).store(sums.as_mut_ptr().add(t));
+                one(across(0), across(1), across(3)).store_some(sums);
             }
         }
     }
 }
 
 lanes! {
-    /// A y′ Aᵀ for a row of tiles with the rows of pixels `rows`.
-    fn gradient_row<L, ROUND>(rows: [&[f32]; 2], tiles: usize, scratch: &mut [f32], y: &mut [f32], stride: usize) {
-        let len = line(tiles);
-        let scratch = &mut scratch[..4 * len];
+    /// A y′ Aᵀ for a row of tiles with the rows of pixels `rows`; one outside the image is empty.
+    fn gradient_row<L, ROUND>(rows: [&[f32]; 2], tiles: usize, y: &mut [f32], stride: usize) {
         check(y, stride, tiles);
-        for (row, lines) in rows.iter().zip(scratch.chunks_exact_mut(2 * len)) {
-            let (even, odd) = lines.split_at_mut(len);
-            split::<L>(row, tiles, even, odd);
-        }
+        let whole = rows[0].len().min(rows[1].len());
         for t in (0..tiles).step_by(LANES) {
-            // SAFETY: eight values from `t` on lie in every line of the scratch, which has 4 of them, and in every component, as checked.
+            let at = 2 * t;
+            let ([a, b], [c, d]) = if at + 2 * LANES <= whole {
+                // SAFETY: both rows have sixteen values from `at` on.
+                unsafe { (pairs::<L, true>(rows[0], at), pairs::<L, true>(rows[1], at)) }
+            } else {
+                // SAFETY: what the rows have is looked at.
+                unsafe { (pairs::<L, false>(rows[0], at), pairs::<L, false>(rows[1], at)) }
+            };
+            let (even, odd) = (down_gradient([a, c]), down_gradient([b, d]));
+            // SAFETY: from `t` on eight values lie in every component, as checked.
             unsafe {
-                let (even, y) = (scratch.as_ptr().add(t), y.as_mut_ptr().add(t));
-                let odd = down_gradient::<L>(even.add(len), 2 * len);
-                let even = down_gradient::<L>(even, 2 * len);
+                let y = y.as_mut_ptr().add(t);
                 for i in 0..4 {
                     let y = y.add(4 * i * stride);
                     put::<L, ROUND>(even[i], y);

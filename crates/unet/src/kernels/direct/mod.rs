@@ -22,7 +22,8 @@ mod pairs;
 mod tests;
 mod tiles;
 
-use super::conv::{Input, TAPS, Target};
+use super::conv::{Input, Target};
+use super::lanes::TAPS;
 use super::packing::Kernels;
 use crate::CpuPath;
 
