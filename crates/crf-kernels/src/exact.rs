@@ -1,15 +1,18 @@
 //! The exact sum W_ij = exp(−½‖f_i − f_j‖²), all N² pairs: the oracle for everything else, and on small images a kernel.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::features::Features;
-use crate::kernel::{PairwiseKernel, check_lengths};
+use crate::kernel::{PairwiseKernel, Within, check_lengths};
 
 /// The exact kernel. The diagonal is included: W_ii = 1.
 pub struct Exact {
     features: Features,
     mass: Vec<f32>,
+    within: Within,
 }
 
 impl Exact {
@@ -19,7 +22,7 @@ impl Exact {
     /// None today; the signature is that of every kernel.
     pub fn build(features: Features) -> Result<Self> {
         let n = features.pixels();
-        let mut kernel = Self { features, mass: Vec::new() };
+        let mut kernel = Self { features, mass: Vec::new(), within: Within::default() };
         let mut mass = vec![0.0; n];
         kernel.filter(1, &vec![1.0; n], &mut mass)?;
         kernel.mass = mass;
@@ -64,7 +67,11 @@ impl PairwiseKernel for Exact {
         &self.mass
     }
 
+    fn mass_within(&self, region: &[f32]) -> Result<Arc<[f32]>> {
+        self.within.mass(region, |mass| self.filter(1, region, mass))
+    }
+
     fn bytes(&self) -> usize {
-        4 * (self.features.values.len() + self.mass.len())
+        4 * (self.features.values.len() + self.mass.len()) + Within::bytes(self.mass.len())
     }
 }

@@ -82,8 +82,8 @@ impl CrfLoss {
         let [roi, gate] = [&self.roi, &self.gate].map(|of| of.as_ref().map(|v| &v[index * n..][..n]));
         let wants_mass = self.form == LossForm::NonNegative;
         let Workspace { values, filtered } = workspace;
-        // Channels: r ⊙ y_k, then with a gate g ⊙ r ⊙ y_k, then for the constant's sake r.
-        let channels = k * (1 + usize::from(gate.is_some())) + usize::from(wants_mass && roi.is_some());
+        // Channels: r ⊙ y_k, then with a gate g ⊙ r ⊙ y_k.
+        let channels = k * (1 + usize::from(gate.is_some()));
         filtered.resize(channels * n, 0.0);
         let inputs: &[f32] = if roi.is_none() && gate.is_none() {
             y
@@ -102,16 +102,14 @@ impl CrfLoss {
                     gated.iter_mut().zip(gate).for_each(|(v, g)| *v *= g);
                 }
             }
-            if let (Some(roi), true) = (roi, wants_mass) {
-                values.extend_from_slice(roi);
-            }
             values
         };
         kernel.filter(channels, inputs, filtered)?;
-        let mass = match (wants_mass, roi) {
+        let within = roi.filter(|_| wants_mass).map(|roi| kernel.mass_within(roi)).transpose()?;
+        let mass = match (wants_mass, &within) {
             (false, _) => None,
             (true, None) => Some(kernel.mass()),
-            (true, Some(_)) => Some(&filtered[(channels - 1) * n..]),
+            (true, Some(within)) => Some(&within[..]),
         };
         let mut sums = [0.0f64; LANES];
         for class in 0..k {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::kernel::{PairwiseKernel, check_lengths};
+use crate::kernel::{PairwiseKernel, Within, check_lengths};
 
 /// One of the eight symmetries of a grid: first flipped along the rows' order, then along the columns', then
 /// transposed.
@@ -70,6 +70,7 @@ pub struct Oriented {
     /// Pixel of the kernel's image behind each pixel of the view.
     indices: Vec<u32>,
     mass: Vec<f32>,
+    within: Within,
     /// The view, and the rows and columns that it has.
     #[cfg(feature = "cuda")]
     shown: (View, [usize; 2]),
@@ -90,6 +91,7 @@ impl Oriented {
             indices: view.indices(height, width),
             kernel,
             mass,
+            within: Within::default(),
             #[cfg(feature = "cuda")]
             shown: (view, if view.transpose { [width, height] } else { [height, width] }),
         })
@@ -127,9 +129,13 @@ impl PairwiseKernel for Oriented {
         &self.mass
     }
 
+    fn mass_within(&self, region: &[f32]) -> Result<Arc<[f32]>> {
+        self.within.mass(region, |mass| self.filter(1, region, mass))
+    }
+
     fn bytes(&self) -> usize {
         // The kernel itself is held by whoever caches it.
-        4 * (self.indices.len() + self.mass.len())
+        4 * (self.indices.len() + self.mass.len()) + Within::bytes(self.mass.len())
     }
 
     #[cfg(feature = "cuda")]

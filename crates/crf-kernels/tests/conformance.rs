@@ -234,6 +234,13 @@ fn every_kernel_is_symmetric_linear_and_knows_its_mass() {
             let (a, b) = (dot(&u, &wv), dot(&v, &wu));
             assert!((a - b).abs() <= 1e-5 * a.abs(), "{channels} channels: {a} {b}");
             assert!(relative(kernel.mass(), &apply(&*kernel, &vec![1.0; n])) <= tolerance);
+            // Within one region, within another, and within the first again, which may be kept.
+            for region in [&u, &v, &u, &u] {
+                assert!(
+                    relative(&kernel.mass_within(region).unwrap(), &apply(&*kernel, region)) <= tolerance
+                );
+            }
+            assert!(kernel.mass_within(&u[1..]).is_err());
             // Five channels at once, as one by one.
             let many: Vec<f32> = (0..5).flat_map(|s| random(n, s)).collect();
             let together = apply(&*kernel, &many);

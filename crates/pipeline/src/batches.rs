@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
-use ndarray::{Array3, Axis, s};
+use ndarray::{Array3, ArrayView3, Axis, s};
 use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -105,6 +105,16 @@ impl Sampler {
     }
 }
 
+/// Adds planes, one after the other, at once where each is in one piece of memory.
+pub(crate) fn append<T: Copy>(values: &mut Vec<T>, planes: ArrayView3<'_, T>) {
+    for plane in planes.outer_iter() {
+        match plane.as_slice() {
+            Some(whole) => values.extend_from_slice(whole),
+            None => values.extend(plane.iter()),
+        }
+    }
+}
+
 /// The values of a batch, gathered but not on a device yet.
 pub(crate) struct Gathered {
     shape: [usize; 3],
@@ -132,9 +142,9 @@ impl Gathered {
         let mut weak: Vec<u8> = Vec::with_capacity(b * h * w);
         let mut brain: Vec<f32> = Vec::new();
         for &(i, z) in slices {
-            images.extend(scans[i].image.slice(s![.., z, .., ..]).iter());
-            strong.extend(supervision.strong[i].index_axis(Axis(0), z).iter());
-            weak.extend(supervision.weak[i].index_axis(Axis(0), z).iter());
+            append(&mut images, scans[i].image.slice(s![.., z, .., ..]));
+            append(&mut strong, supervision.strong[i].slice(s![z..=z, .., ..]));
+            append(&mut weak, supervision.weak[i].slice(s![z..=z, .., ..]));
             if with_brain {
                 brain.extend(scans[i].brain.index_axis(Axis(0), z).iter().map(|&v| f32::from(u8::from(v))));
             }

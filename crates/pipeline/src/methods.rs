@@ -71,7 +71,7 @@ pub trait PairwiseLoss: Sync + Send {
 }
 
 /// A network with loaded weights.
-pub trait Segmenter {
+pub trait Segmenter: Sync {
     /// Logits `[B, K, H, W]` of `images` `[B, C, H, W]`; `train` uses and updates batch statistics.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::evaluation::{self, measure, policy};
 use crate::experiments::{ROWS, RegionFigures, Row, RowId};
 use crate::methods::clustering;
 use crate::progress::Progress;
-use crate::schedule::{self, Task};
+use crate::schedule::{self, Task, Team};
 use crate::segment::{classes, merge};
 use crate::study::{Part, Study};
 use crate::supervision as labels;
@@ -139,7 +139,7 @@ pub(crate) fn run(study: &Study<'_>, rows: &[RowId], jobs: Option<usize>) -> Res
     let total = tasks.iter().map(|task| task.cost).sum();
     study.progress.begin("training", total);
     let jobs = jobs.unwrap_or_else(|| at_once(study));
-    let outcome = schedule::run(&tasks, jobs, &all.stop, |i| all.stage(all.stages[i]));
+    let outcome = schedule::run(&tasks, jobs, &all.stop, |i, team| all.stage(all.stages[i], team));
     study.progress.end();
     outcome?;
     let measured = all.measured.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -183,16 +183,16 @@ impl Rows<'_> {
     }
 
     /// Trains a stage whose start is there, then makes what others need of it, and measures its row.
-    fn stage(&self, stage: &Stage) -> Result<()> {
+    fn stage(&self, stage: &Stage, team: &Team) -> Result<()> {
         let heard = Heard { rows: self, stage: stage.name, counts: false, last: AtomicU64::new(0) };
-        let study = &self.study.reporting_to(&heard);
+        let study = &self.study.reporting_to(&heard, team);
         let weights = self.train(stage, study)?;
         let row = self.rows.iter().find(|row| row.stage == stage.name);
         let divided = self.rows.iter().any(|&row| tumours_of(row) == Some(stage.name));
         if row.is_none() && !divided {
             return Ok(());
         }
-        let own = Arc::new(segment(study, &weights, stage)?);
+        let own = Arc::new(team.run(|| segment(study, &weights, stage))?);
         if divided {
             lock(&self.tumours).insert(stage.name, Arc::clone(&own));
         }
@@ -205,7 +205,7 @@ impl Rows<'_> {
             }
         }
         if let Some(&row) = row {
-            let measured = self.measure(study, row, &own)?;
+            let measured = team.run(|| self.measure(study, row, &own))?;
             self.study.progress.log(&format!(
                 "phase {} {:<11} {}",
                 row.phase,
@@ -232,7 +232,7 @@ impl Rows<'_> {
             Some(weights) => Start::From(weights),
         };
         let heard = Heard { rows: self, stage: stage.name, counts: true, last: AtomicU64::new(0) };
-        let study = study.reporting_to(&heard);
+        let study = study.reporting_to(&heard, &study.team);
         let weights = Arc::new(study.train(stage.name, stage.outputs, start, &supervision, stage.part)?);
         if !was_there {
             heard.advance_to(self.iterations(stage));

@@ -1,9 +1,10 @@
 //! Tasks that depend on earlier ones, several at a time, each on threads of its own.
 //!
-//! A small network keeps few threads busy: two of them at once, on half the threads each, are done sooner than one after another.
+//! A small network keeps few threads busy: two of them at once, on half the threads each, are done sooner than one after another. What is left
+//! when there is nothing else to do gets all threads.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -15,6 +16,42 @@ pub(crate) struct Task {
     pub(crate) needs: Vec<usize>,
     /// How long it takes, in any unit: what leads to the longest way through all tasks comes first.
     pub(crate) cost: u64,
+}
+
+/// The threads of all lanes together, and how many of the lanes are at work.
+struct Everybody {
+    threads: ThreadPool,
+    at_work: AtomicUsize,
+}
+
+/// Who does a piece of a task: the threads that it runs on already, or those of all lanes.
+#[derive(Clone, Default)]
+pub(crate) struct Team(Option<Arc<Everybody>>);
+
+impl Team {
+    /// Runs a piece of a task, long enough for a few wake-ups not to count: on the threads of all lanes while no other lane is at work.
+    pub(crate) fn run<R: Send>(&self, piece: impl FnOnce() -> R + Send) -> R {
+        match &self.0 {
+            Some(all) if all.at_work.load(Ordering::Relaxed) == 1 => all.threads.install(piece),
+            _ => piece(),
+        }
+    }
+}
+
+/// One lane more at work, as long as it lives.
+struct AtWork<'a>(&'a Team);
+
+impl<'a> AtWork<'a> {
+    fn new(team: &'a Team) -> Self {
+        team.0.iter().for_each(|all| _ = all.at_work.fetch_add(1, Ordering::Relaxed));
+        Self(team)
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.0.iter().for_each(|all| _ = all.at_work.fetch_sub(1, Ordering::Relaxed));
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,21 +76,24 @@ struct Shared<'a> {
     /// Of each task, its cost and that of the longest way from it to an end.
     ways: Vec<u64>,
     stop: &'a AtomicBool,
+    team: Team,
 }
 
-/// Runs every task once, `lanes` at a time, on an equal share of the caller's threads each. `stop` is set when one fails: those under way
+/// Runs every task once, `lanes` at a time, on an equal share of the caller's threads each, or on more for the pieces that it gives to its [`Team`]. `stop` is set when one fails: those under way
 /// should then end soon. The error is that of the first that failed.
 pub(crate) fn run(
     tasks: &[Task],
     lanes: usize,
     stop: &AtomicBool,
-    work: impl Fn(usize) -> Result<()> + Sync,
+    work: impl Fn(usize, &Team) -> Result<()> + Sync,
 ) -> Result<()> {
-    let Some(pools) = pools(lanes.min(tasks.len())) else {
-        return (0..tasks.len()).try_for_each(work);
+    let Some((pools, all)) = pools(lanes.min(tasks.len())) else {
+        return (0..tasks.len()).try_for_each(|task| work(task, &Team::default()));
     };
+    let team = Team(Some(Arc::new(Everybody { threads: all, at_work: AtomicUsize::new(0) })));
     let board = Board { states: vec![State::Waiting; tasks.len()], outcome: Ok(()), over: false };
-    let shared = Shared { board: Mutex::new(board), changed: Condvar::new(), tasks, ways: ways(tasks), stop };
+    let shared =
+        Shared { board: Mutex::new(board), changed: Condvar::new(), tasks, ways: ways(tasks), stop, team };
     std::thread::scope(|scope| {
         let lane = |pool: ThreadPool| {
             let (shared, work) = (&shared, &work);
@@ -69,12 +109,15 @@ pub(crate) fn run(
     shared.board.into_inner().unwrap_or_else(PoisonError::into_inner).outcome
 }
 
-/// Threads for each lane; none where one lane does it all, or the system has no more threads to give.
-fn pools(lanes: usize) -> Option<Vec<ThreadPool>> {
+/// Threads for each lane, and for one that is left; none where one lane does it all, or the system has no more threads to give.
+fn pools(lanes: usize) -> Option<(Vec<ThreadPool>, ThreadPool)> {
+    if lanes < 2 {
+        return None;
+    }
     let threads = rayon::current_num_threads();
     let share = |lane: usize| (threads / lanes + usize::from(lane < threads % lanes)).max(1);
-    let pool = |lane| ThreadPoolBuilder::new().num_threads(share(lane)).build().ok();
-    if lanes > 1 { (0..lanes).map(pool).collect() } else { None }
+    let pool = |threads| ThreadPoolBuilder::new().num_threads(threads).build().ok();
+    Some(((0..lanes).map(|lane| pool(share(lane))).collect::<Option<_>>()?, pool(threads)?))
 }
 
 fn ways(tasks: &[Task]) -> Vec<u64> {
@@ -93,7 +136,7 @@ impl Shared<'_> {
     }
 
     /// Takes one task after another until there is none left.
-    fn lane(&self, pool: &ThreadPool, work: &(impl Fn(usize) -> Result<()> + Sync)) {
+    fn lane(&self, pool: &ThreadPool, work: &(impl Fn(usize, &Team) -> Result<()> + Sync)) {
         /// Lets the others go when a task panics.
         struct Over<'a, 'b>(&'a Shared<'b>);
         impl Drop for Over<'_, '_> {
@@ -107,7 +150,9 @@ impl Shared<'_> {
         }
         let _over = Over(self);
         while let Some(task) = self.next() {
-            let outcome = pool.install(|| work(task));
+            let at_work = AtWork::new(&self.team);
+            let outcome = pool.install(|| work(task, &self.team));
+            drop(at_work);
             let mut board = self.board();
             board.states[task] = State::Done;
             if outcome.is_err() && !board.over {
@@ -163,7 +208,7 @@ mod tests {
         for lanes in 1..=6 {
             let order = Mutex::new(Vec::new());
             on(4, || {
-                run(&tasks, lanes, &AtomicBool::new(false), |i| {
+                run(&tasks, lanes, &AtomicBool::new(false), |i, _| {
                     let done = order.lock().unwrap().clone();
                     assert!(tasks[i].needs.iter().all(|need| done.contains(need)), "{i} after {done:?}");
                     order.lock().unwrap().push(i);
@@ -182,7 +227,7 @@ mod tests {
         let seen = Mutex::new(Vec::new());
         let both = std::sync::Barrier::new(2);
         on(5, || {
-            run(&[task(&[], 1), task(&[], 1)], 2, &AtomicBool::new(false), |_| {
+            run(&[task(&[], 1), task(&[], 1)], 2, &AtomicBool::new(false), |_, _| {
                 // Neither goes on before the other has begun.
                 both.wait();
                 seen.lock().unwrap().push(rayon::current_num_threads());
@@ -196,12 +241,37 @@ mod tests {
     }
 
     #[test]
+    fn the_last_task_has_all_threads() {
+        let seen = Mutex::new(Vec::new());
+        let both = std::sync::Barrier::new(2);
+        on(5, || {
+            run(&[task(&[], 1), task(&[], 1), task(&[0, 1], 1)], 2, &AtomicBool::new(false), |i, team| {
+                let threads = || team.run(rayon::current_num_threads);
+                if i < 2 {
+                    both.wait();
+                    seen.lock().unwrap().push(threads());
+                    both.wait();
+                } else {
+                    seen.lock().unwrap().push(threads());
+                }
+                Ok(())
+            })
+        })
+        .unwrap();
+        let mut seen = seen.into_inner().unwrap();
+        assert_eq!(seen.pop(), Some(5));
+        seen.sort_unstable();
+        assert_eq!(seen, [2, 3]);
+        assert!(Team::default().run(rayon::current_num_threads) > 0);
+    }
+
+    #[test]
     fn the_first_failure_stops_the_rest() {
         for lanes in [1, 2] {
             let stop = AtomicBool::new(false);
             let begun = Mutex::new(Vec::new());
             let found = on(2, || {
-                run(&[task(&[], 3), task(&[], 2), task(&[0], 1), task(&[1], 1)], lanes, &stop, |i| {
+                run(&[task(&[], 3), task(&[], 2), task(&[0], 1), task(&[1], 1)], lanes, &stop, |i, _| {
                     begun.lock().unwrap().push(i);
                     if i == 0 {
                         return Err(Error::Config("task 0".into()));
@@ -221,7 +291,7 @@ mod tests {
     fn a_panic_does_not_leave_the_others_waiting() {
         let tasks = [task(&[], 1), task(&[0], 1), task(&[0], 1)];
         let found = std::panic::catch_unwind(|| {
-            on(2, || run(&tasks, 2, &AtomicBool::new(false), |_| panic!("as asked")))
+            on(2, || run(&tasks, 2, &AtomicBool::new(false), |_, _| panic!("as asked")))
         });
         assert!(found.is_err());
     }

@@ -5,7 +5,7 @@ use ndarray::{Array3, Axis, Zip, s};
 
 use scribseg_crf_kernels::{Normalisation, Term, mean_field};
 
-use crate::batches::UNLABELLED;
+use crate::batches::{UNLABELLED, append};
 use crate::error::{Error, Result};
 use crate::methods::{PairwiseLoss, Segmenter};
 use crate::scan::Scan;
@@ -131,7 +131,7 @@ fn each_slice(
     for group in with_brain.chunks(SLICES) {
         let mut images: Vec<f32> = Vec::with_capacity(group.len() * 4 * h * w);
         for &z in group {
-            images.extend(scan.image.slice(s![.., z, .., ..]).iter());
+            append(&mut images, scan.image.slice(s![.., z, .., ..]));
         }
         let images = Tensor::from_vec(images, (group.len(), 4, h, w), device)?;
         let logits = network.logits(&images, false)?.to_device(&Device::Cpu)?;

@@ -21,6 +21,7 @@ use crate::presence::{note_unfound, presence_of};
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
+use crate::schedule::Team;
 use crate::scribbles::{drawn, has_tumour, scribble_of, simulate};
 use crate::segment;
 use crate::split::Split;
@@ -96,6 +97,8 @@ pub(crate) struct Study<'a> {
     pub(crate) methods: &'a Methods,
     pub(crate) device: &'a Device,
     pub(crate) progress: &'a dyn Progress,
+    /// Whose threads train and predict.
+    pub(crate) team: Team,
     pub(crate) scheme: LabelScheme,
     pub(crate) train: Vec<Arc<Scan>>,
     pub(crate) test: Vec<Arc<Scan>>,
@@ -288,6 +291,7 @@ impl<'a> Study<'a> {
             methods,
             device,
             progress,
+            team: Team::default(),
             scheme: cohort.scheme,
             train,
             test,
@@ -298,14 +302,15 @@ impl<'a> Study<'a> {
         })
     }
 
-    /// The same, telling somebody else where it is.
-    pub(crate) fn reporting_to<'b>(&self, progress: &'b dyn Progress) -> Study<'b>
+    /// The same, telling somebody else where it is, for a team.
+    pub(crate) fn reporting_to<'b>(&self, progress: &'b dyn Progress, team: &Team) -> Study<'b>
     where
         'a: 'b,
     {
         Study {
             run: self.run.clone(),
             progress,
+            team: team.clone(),
             train: self.train.clone(),
             test: self.test.clone(),
             presence: self.presence.clone(),
@@ -478,6 +483,7 @@ impl<'a> Study<'a> {
             scans: &self.train,
             device: self.device,
             progress: self.progress,
+            team: self.team.clone(),
         }
         .train(&Stage {
             name,

@@ -23,6 +23,7 @@ use crate::model::{self, Card, Grids};
 use crate::progress::Progress;
 use crate::run::RunDir;
 use crate::scan::Scan;
+use crate::schedule::Team;
 
 /// Where a stage's weights come from.
 pub enum Start<'a> {
@@ -103,6 +104,8 @@ pub struct Trainer<'a> {
     pub device: &'a Device,
     /// Who listens.
     pub progress: &'a dyn Progress,
+    /// Whose threads do it.
+    pub(crate) team: Team,
 }
 
 impl Trainer<'_> {
@@ -176,18 +179,22 @@ impl Trainer<'_> {
                 let stopped = self.progress.stopped();
                 let save = (stopped || done % self.config.train.checkpoint_every == 0) && done < iterations;
                 let (slices, batch) = feed.next(iteration)?;
-                let (pass, loss) = self.loss(stage, &*network, &slices, &batch, &mut kernels, &mut losses)?;
-                // On the CPU at each iteration; elsewhere that would mean waiting for the device.
-                if self.device.is_cpu() || point || save || losses.many() {
-                    losses.read(|loss, back| Error::Diverged {
-                        stage: stage.name.to_owned(),
-                        iteration: iteration - back,
-                        loss,
-                        learning_rate: rate_of(iteration - back),
-                    })?;
-                }
-                let gradients = pass.gradients(&loss)?;
-                optimizer.step(&gradients, rate).map_err(|e| Error::Network(e.to_string()))?;
+                // On the CPU losses are read at each iteration; elsewhere that would mean waiting for the device.
+                let read = self.device.is_cpu() || point || save || losses.many();
+                self.team.run(|| {
+                    let (pass, loss) =
+                        self.loss(stage, &*network, &slices, &batch, &mut kernels, &mut losses)?;
+                    if read {
+                        losses.read(|loss, back| Error::Diverged {
+                            stage: stage.name.to_owned(),
+                            iteration: iteration - back,
+                            loss,
+                            learning_rate: rate_of(iteration - back),
+                        })?;
+                    }
+                    let gradients = pass.gradients(&loss)?;
+                    optimizer.step(&gradients, rate).map_err(|e| Error::Network(e.to_string()))
+                })?;
                 if point {
                     let since = done as u64 - curves.iteration.last().copied().unwrap_or(0);
                     let mean = losses.sums.map(|sum| (sum / since as f64) as f32);

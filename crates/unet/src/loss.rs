@@ -5,11 +5,14 @@
 //! S are the pixels with a scribble, G those with a weak label from the graph cut or the clustering; both are taken
 //! over the whole batch. A term whose set is empty is 0.
 
+use crate::init::lock;
 use crate::kernels::Dims;
-use crate::ops::{dims, expect_shape, prepare_on_any, values, with_values};
-use crate::{Error, Result};
+use crate::kernels::classes::{Term, cross_entropy};
+use crate::ops::{dims, expect_shape, prepare_on_any, values};
+use crate::{CpuPath, Error, Result};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 use rayon::prelude::*;
+use std::sync::Mutex;
 
 /// The label of a pixel that nobody has labelled.
 pub const UNKNOWN: u8 = 255;
@@ -17,7 +20,7 @@ pub const UNKNOWN: u8 = 255;
 /// Partial cross-entropy of logits against scribbles and weak labels.
 ///
 /// `logits` is `f32` `[B, K, H, W]`; `scribble` and `weak` are `u8` `[B, H, W]` with classes 0..K, or 255
-/// ([`UNKNOWN`]) for unlabelled pixels. The result is a scalar `f32` tensor; sums are kept in `f64`. An unlabelled pixel contributes
+/// ([`UNKNOWN`]) for unlabelled pixels. The result is a scalar `f32` tensor; exponentials are in `f32`, sums in `f64`. An unlabelled pixel contributes
 /// exactly 0 to the loss and to the gradient. On a CUDA device sums over pixels are in `f64`, each pixel's term in `f32`.
 ///
 /// # Errors
@@ -49,7 +52,11 @@ pub fn partial_cross_entropy(
         count => factor / count as f64,
     };
     let terms = [(scale(&scribble, 1.0), scribble), (scale(&weak, lambda), weak)];
-    Ok(logits.apply_op1(PartialCrossEntropy { terms })?)
+    Ok(logits.apply_op1(PartialCrossEntropy {
+        path: CpuPath::detect()?,
+        terms,
+        gradient: Mutex::default(),
+    })?)
 }
 
 /// Labels `[B, H, W]` of logits or probabilities of dimensions `d`, checked.
@@ -67,14 +74,10 @@ pub(crate) fn labels(tensor: &Tensor, what: &'static str, d: Dims) -> Result<Vec
 
 /// One (weight of a labelled pixel, labels) for each of the two terms.
 struct PartialCrossEntropy {
+    path: CpuPath,
     terms: [(f64, Vec<u8>); 2],
-}
-
-/// log Σ exp of the logits of one pixel.
-fn log_sum_exp(x: &[f32], plane: usize, p: usize, classes: usize) -> f64 {
-    let logit = |k: usize| f64::from(x[k * plane + p]);
-    let largest = (0..classes).map(logit).fold(f64::NEG_INFINITY, f64::max);
-    largest + (0..classes).map(|k| (logit(k) - largest).exp()).sum::<f64>().ln()
+    /// By the logits, kept from the forward pass, which has all that it takes.
+    gradient: Mutex<Option<Tensor>>,
 }
 
 impl CustomOp1 for PartialCrossEntropy {
@@ -84,65 +87,28 @@ impl CustomOp1 for PartialCrossEntropy {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (_, classes, h, w) = layout.shape().dims4()?;
-        let plane = h * w;
-        let per_image: Vec<f64> = (values(x, layout)?.par_chunks(classes * plane).enumerate())
-            .map(|(image, x)| {
-                let mut sums = [0f64; 2];
-                for p in 0..plane {
-                    let at = image * plane + p;
-                    let label = [self.terms[0].1[at], self.terms[1].1[at]];
-                    if label == [UNKNOWN; 2] {
-                        continue;
-                    }
-                    let total = log_sum_exp(x, plane, p, classes);
-                    for (sum, &label) in sums.iter_mut().zip(&label) {
-                        if label != UNKNOWN {
-                            *sum += total - f64::from(x[usize::from(label) * plane + p]);
-                        }
-                    }
-                }
-                self.terms[0].0 * sums[0] + self.terms[1].0 * sums[1]
+        let (plane, x) = (h * w, values(x, layout)?);
+        let mut dx = vec![0f32; x.len()];
+        let images = dx.par_chunks_mut(classes * plane).zip(x.par_chunks(classes * plane));
+        let per_image: Vec<f64> = (images.enumerate())
+            .map(|(image, (dx, x))| {
+                let term = |n: usize| {
+                    let (weight, labels) = &self.terms[n];
+                    Term { weight: *weight, labels: &labels[image * plane..][..plane] }
+                };
+                cross_entropy(self.path, x, plane, [term(0), term(1)], dx)
             })
             .collect();
+        *lock(&self.gradient) = Some(Tensor::from_vec(dx, layout.shape(), &Device::Cpu)?);
         let loss: f64 = per_image.iter().sum();
         Ok((CpuStorage::F32(vec![loss as f32]), Shape::from(())))
     }
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let (_, classes, h, w) = x.dims4()?;
-        let plane = h * w;
-        let outer = f64::from(g.to_scalar::<f32>()?);
-        let mut dx = vec![0f32; x.elem_count()];
-        with_values(x, |x| {
-            let images = dx.par_chunks_mut(classes * plane).zip(x.par_chunks(classes * plane));
-            images.enumerate().for_each(|(image, (dx, x))| {
-                let mut exponentials = vec![0f64; classes];
-                for p in 0..plane {
-                    let at = image * plane + p;
-                    let label = [self.terms[0].1[at], self.terms[1].1[at]];
-                    if label == [UNKNOWN; 2] {
-                        continue;
-                    }
-                    let logit = |k: usize| f64::from(x[k * plane + p]);
-                    let largest = (0..classes).map(logit).fold(f64::NEG_INFINITY, f64::max);
-                    let mut total = 0.0;
-                    for (k, e) in exponentials.iter_mut().enumerate() {
-                        *e = (logit(k) - largest).exp();
-                        total += *e;
-                    }
-                    let weight = |term: usize| if label[term] == UNKNOWN { 0.0 } else { self.terms[term].0 };
-                    let (first, second) = (weight(0), weight(1));
-                    for (k, e) in exponentials.iter().enumerate() {
-                        let probability = e / total;
-                        let mut slope = (first + second) * probability;
-                        slope -= if usize::from(label[0]) == k { first } else { 0.0 };
-                        slope -= if usize::from(label[1]) == k { second } else { 0.0 };
-                        dx[k * plane + p] = (outer * slope) as f32;
-                    }
-                }
-            });
-            Ok(())
-        })?;
-        Ok(Some(Tensor::from_vec(dx, x.shape(), &Device::Cpu)?))
+    fn bwd(&self, _: &Tensor, _: &Tensor, g: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let gradient = lock(&self.gradient).clone();
+        match (gradient, g.to_scalar::<f32>()?) {
+            (Some(gradient), 1.0) => Ok(Some(gradient)),
+            (gradient, g) => gradient.map(|gradient| gradient.affine(f64::from(g), 0.0)).transpose(),
+        }
     }
 }

@@ -10,11 +10,12 @@ mod filter;
 mod table;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use crate::CpuPath;
 use crate::error::{Error, Result};
 use crate::features::Features;
-use crate::kernel::{PairwiseKernel, check_lengths};
+use crate::kernel::{PairwiseKernel, Within, check_lengths};
 pub(crate) use embed::MAX_DIMENSIONS;
 use embed::{Block, LANES};
 use filter::{MOST, Workspace};
@@ -71,6 +72,7 @@ pub struct Lattice {
     pub(crate) neighbours: Vec<[u32; 2]>,
     pub(crate) vertices: usize,
     pub(crate) mass: Vec<f32>,
+    within: Within,
     path: CpuPath,
 }
 
@@ -154,6 +156,7 @@ impl Lattice {
             neighbours,
             vertices: count,
             mass: Vec::new(),
+            within: Within::default(),
             path,
         };
         let mut mass = vec![0.0; n];
@@ -329,10 +332,15 @@ impl PairwiseKernel for Lattice {
         &self.mass
     }
 
+    fn mass_within(&self, region: &[f32]) -> Result<Arc<[f32]>> {
+        self.within.mass(region, |mass| self.filter(1, region, mass))
+    }
+
     fn bytes(&self) -> usize {
         4 * (self.simplex.len() + self.corner.len() + self.mass.len())
             + 2 * self.weight.len()
             + 8 * self.neighbours.len()
+            + Within::bytes(self.mass.len())
     }
 }
 

@@ -19,6 +19,7 @@ use crate::presence::{presence_shown, table_of};
 use crate::progress::{Progress, Silent};
 use crate::run::RunDir;
 use crate::scan::Scan;
+use crate::schedule::Team;
 use crate::scribbles::{scribble_of, simulate};
 use crate::split::Split;
 use crate::study::{CRF_SUBSTRUCTURES, CRF_TUMOUR, Part, Study};
@@ -149,7 +150,15 @@ pub(crate) fn take(
         small.train.batch = config.train.batch.min(most);
     }
     let run = RunDir::unopened(Path::new(""));
-    let trainer = Trainer { run: &run, config: &small, methods, scans: &scans, device, progress: &Silent };
+    let trainer = Trainer {
+        run: &run,
+        config: &small,
+        methods,
+        scans: &scans,
+        device,
+        progress: &Silent,
+        team: Team::default(),
+    };
     let scale = config.train.batch as f64 / small.train.batch as f64;
     let mut steps = Vec::new();
     for (name, outputs, part, _) in stages_of(config) {

@@ -27,8 +27,10 @@ const CHUNK: usize = 32;
 const SCRATCH: usize = 100_000;
 /// Tiles of one task of the weight gradient, at most, even if their transforms do not stay in the cache: its sums are reduced once a task.
 const GRADIENT_TILES: usize = 192;
-/// Tasks of a small weight gradient.
+/// Tasks of a small weight gradient, at most.
 const GRADIENT_TASKS: usize = 4;
+/// Tiles of each of them, at least: sums over few tiles are reduced more often than they are added to.
+const LEAST_GRADIENT_TILES: usize = 96;
 /// Values of all partial sums of a weight gradient together, or twice its own if that is more.
 const PARTIAL_SUMS: usize = 1 << 19;
 /// Channels of the result that share the transform of the input in a weight gradient, at least.
@@ -391,7 +393,9 @@ pub(crate) fn weight_gradient(how: How, input: Input<'_>, g: &[f32], outputs: us
     }
     // How the sums are split does not depend on the number of threads.
     let tiles = (2 * SCRATCH / (COMPONENTS * (c + outputs))).max(GRADIENT_TILES);
-    let grid = Grid::new(how, d, tiles, gemm::sum_multiple(path), GRADIENT_TASKS);
+    let all = d.n * d.h.div_ceil(2) * d.w.div_ceil(2);
+    let tasks = (all / LEAST_GRADIENT_TILES).clamp(1, GRADIENT_TASKS);
+    let grid = Grid::new(how, d, tiles, gemm::sum_multiple(path), tasks);
     let packing = Packing::new(path, outputs, c, input.up);
     let parts = (PARTIAL_SUMS / packing.len()).clamp(2, 16).min(grid.tasks());
     // Which channels of the result a thread takes changes no sum: where the parts are fewer than the threads, they are shared out too.

@@ -5,6 +5,7 @@
 //! split by the shape and the path alone and partial sums are added in index order, so the result does not depend on the number
 //! of threads.
 
+pub(crate) mod classes;
 pub(crate) mod conv;
 pub(crate) mod direct;
 mod gemm;

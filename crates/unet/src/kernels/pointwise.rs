@@ -1,4 +1,4 @@
-//! What happens at each pixel alone: the 1 × 1 convolution of the last layer, and the softmax over classes.
+//! What happens at each pixel alone: the 1 × 1 convolution of the last layer.
 
 use super::Dims;
 use super::simd::multiversion;
@@ -127,42 +127,4 @@ pub(crate) fn conv1x1_weight_gradient(
     let total = |k: usize| partial.iter().map(|image| image[k]).sum::<f64>() as f32;
     let weight = (0..outputs * d.c).map(|k| total(k / d.c * row + k % d.c)).collect();
     (weight, (0..outputs).map(|o| total(o * row + d.c)).collect())
-}
-
-/// Softmax over the channels at every pixel.
-pub(crate) fn softmax(x: &[f32], d: Dims, out: &mut [f32]) {
-    let plane = d.plane();
-    assert!(x.len() == d.len() && out.len() == d.len());
-    out.par_chunks_mut(d.c * plane).zip(x.par_chunks(d.c * plane)).for_each(|(out, x)| {
-        for p in 0..plane {
-            let largest = (0..d.c).map(|k| x[k * plane + p]).fold(f32::NEG_INFINITY, f32::max);
-            let mut total = 0f32;
-            for k in 0..d.c {
-                let e = (x[k * plane + p] - largest).exp();
-                out[k * plane + p] = e;
-                total += e;
-            }
-            let inverse = 1.0 / total;
-            for k in 0..d.c {
-                out[k * plane + p] *= inverse;
-            }
-        }
-    });
-}
-
-/// Gradient of the softmax from its result `y`: dx_k = y_k·(g_k − Σ_j g_j·y_j).
-pub(crate) fn softmax_backward(y: &[f32], g: &[f32], d: Dims, dx: &mut [f32]) {
-    let plane = d.plane();
-    assert!(y.len() == d.len() && g.len() == d.len() && dx.len() == d.len());
-    (dx.par_chunks_mut(d.c * plane).zip(y.par_chunks(d.c * plane)).zip(g.par_chunks(d.c * plane))).for_each(
-        |((dx, y), g)| {
-            for p in 0..plane {
-                let mean: f32 = (0..d.c).map(|k| y[k * plane + p] * g[k * plane + p]).sum();
-                for k in 0..d.c {
-                    let at = k * plane + p;
-                    dx[at] = y[at] * (g[at] - mean);
-                }
-            }
-        },
-    );
 }

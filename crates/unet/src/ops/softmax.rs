@@ -1,8 +1,8 @@
 //! Softmax over the classes.
 
-use super::{dims, inner_dims, prepare_on_any, stored, tensor4, values, with_values};
-use crate::Result;
-use crate::kernels::pointwise;
+use super::{dims, inner_dims, path, prepare_on_any, stored, tensor4, values, with_values};
+use crate::kernels::classes;
+use crate::{CpuPath, Result};
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 
 /// Probabilities from logits: softmax over the channels of `[B, K, H, W]`, with a gradient.
@@ -16,10 +16,10 @@ pub fn softmax(logits: &Tensor) -> Result<Tensor> {
     if logits.device().is_cuda() {
         return crate::cuda::ops::softmax(&logits);
     }
-    Ok(logits.apply_op1(Softmax)?)
+    Ok(logits.apply_op1(Softmax(path()?))?)
 }
 
-struct Softmax;
+struct Softmax(CpuPath);
 
 impl CustomOp1 for Softmax {
     fn name(&self) -> &'static str {
@@ -29,7 +29,7 @@ impl CustomOp1 for Softmax {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let d = inner_dims(layout)?;
         let mut out = vec![0f32; d.len()];
-        pointwise::softmax(values(x, layout)?, d, &mut out);
+        classes::softmax(self.0, values(x, layout)?, d, &mut out);
         stored(out, d)
     }
 
@@ -38,7 +38,7 @@ impl CustomOp1 for Softmax {
         let mut dx = vec![0f32; d.len()];
         with_values(y, |y| {
             with_values(g, |g| {
-                pointwise::softmax_backward(y, g, d, &mut dx);
+                classes::softmax_backward(self.0, y, g, d, &mut dx);
                 Ok(())
             })
         })?;
