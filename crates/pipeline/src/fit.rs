@@ -137,14 +137,15 @@ fn train_and_measure(study: &Study<'_>) -> Result<Option<Evaluation>> {
     let scribbles = study.scribbles()?;
     let weak = study.weak_masks(&scribbles)?;
     let mut phase1 = study.tumours_supervised(&scribbles, &weak);
-    let wt = study.train("wt-sc-gc", 2, Start::Random, &phase1, Part::Supervised)?;
+    let wt = study.train("wt-sc-gc", 2, Start::Random, &phase1, Part::Supervised, None)?;
     study.add_predictions(&mut phase1, &wt)?;
-    let wt = study.train("wt", 2, Start::From(&wt), &phase1, Part::Crf)?;
+    let wt = study.train("wt", 2, Start::From(&wt), &phase1, Part::Crf, None)?;
     let tumours = study.tumour_masks(&wt, &scribbles, &weak)?;
     let masks = study.substructures(&config.cluster.method, &*methods.substructures, &tumours)?;
     let phase2 = study.substructures_supervised(&tumours, &masks, &scribbles, &weak)?;
-    let sub = study.train(first_of_phase2(config), 4, Start::NewHead(&wt), &phase2, Part::Supervised)?;
-    let sub = study.train("sub", 4, Start::From(&sub), &phase2, Part::Crf)?;
+    let sub =
+        study.train(first_of_phase2(config), 4, Start::NewHead(&wt), &phase2, Part::Supervised, None)?;
+    let sub = study.train("sub", 4, Start::From(&sub), &phase2, Part::Crf, None)?;
 
     progress.stage("predict", "held-out scans");
     progress.begin("predict", study.test.len() as u64);

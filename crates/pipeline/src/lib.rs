@@ -34,6 +34,7 @@ mod experiments;
 mod feed;
 mod fit;
 mod inputs;
+mod kernels;
 mod kinds;
 mod losses;
 pub mod methods;

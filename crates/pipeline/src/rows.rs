@@ -15,6 +15,7 @@ use crate::batches::Supervision;
 use crate::error::{Error, Result};
 use crate::evaluation::{self, measure, policy};
 use crate::experiments::{ROWS, RegionFigures, Row, RowId};
+use crate::kernels::Kernels;
 use crate::methods::clustering;
 use crate::progress::Progress;
 use crate::schedule::{self, Task, Team};
@@ -98,6 +99,8 @@ pub(crate) struct Rows<'a> {
     weights: Mutex<BTreeMap<&'static str, Arc<VarMap>>>,
     /// What the networks of phase 1 that phase 2 builds on say of the held-out scans.
     tumours: Mutex<BTreeMap<&'static str, Arc<Vec<Array3<u8>>>>>,
+    /// The dense CRF's, by the classes of the stages that train with them.
+    kernels: Mutex<BTreeMap<usize, Arc<Kernels>>>,
     /// Of each stage's training.
     seconds: Mutex<BTreeMap<String, f64>>,
     measured: Mutex<BTreeMap<RowId, Measured>>,
@@ -120,6 +123,7 @@ pub(crate) fn run(study: &Study<'_>, rows: &[RowId], jobs: Option<usize>) -> Res
         stages: stages_of(rows),
         weights: Mutex::default(),
         tumours: Mutex::default(),
+        kernels: Mutex::default(),
         seconds: Mutex::new(seconds),
         measured: Mutex::default(),
         done: AtomicU64::new(0),
@@ -233,7 +237,14 @@ impl Rows<'_> {
         };
         let heard = Heard { rows: self, stage: stage.name, counts: true, last: AtomicU64::new(0) };
         let study = study.reporting_to(&heard, &study.team);
-        let weights = Arc::new(study.train(stage.name, stage.outputs, start, &supervision, stage.part)?);
+        let weights = Arc::new(study.train(
+            stage.name,
+            stage.outputs,
+            start,
+            &supervision,
+            stage.part,
+            self.kernels(stage),
+        )?);
         if !was_there {
             heard.advance_to(self.iterations(stage));
             let mut seconds = lock(&self.seconds);
@@ -241,7 +252,28 @@ impl Rows<'_> {
             study.run.write_json("timings.json", &*seconds)?;
         }
         lock(&self.weights).insert(stage.name, Arc::clone(&weights));
+        if !self.kernels_are_wanted(stage.outputs) {
+            lock(&self.kernels).remove(&stage.outputs);
+        }
         Ok(weights)
+    }
+
+    /// The dense CRF's kernels that a stage shares with others.
+    fn kernels(&self, stage: &Stage) -> Option<Arc<Kernels>> {
+        let shared = || {
+            Arc::clone(
+                lock(&self.kernels).entry(stage.outputs).or_insert_with(|| self.study.kernels(stage.outputs)),
+            )
+        };
+        (stage.part == Part::Crf).then(shared)
+    }
+
+    /// Whether a stage with so many classes is still to train with the dense CRF.
+    fn kernels_are_wanted(&self, outputs: usize) -> bool {
+        let done = lock(&self.weights);
+        self.stages.iter().any(|stage| {
+            stage.part == Part::Crf && stage.outputs == outputs && !done.contains_key(stage.name)
+        })
     }
 
     fn supervision(&self, stage: &str, study: &Study<'_>) -> Result<Supervision> {

@@ -14,6 +14,7 @@ use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::evidence::{Evidence, Labels, Masks, Sources, Used};
 use crate::inputs::Inputs;
+use crate::kernels::Kernels;
 use crate::methods::{Methods, SubStructures};
 use crate::mixed::SURE;
 use crate::prepared;
@@ -465,7 +466,13 @@ impl<'a> Study<'a> {
         self.train.iter().map(|s| s.reference_crop()).collect()
     }
 
-    /// Trains one stage.
+    /// Room for the dense CRF's kernels of stages with so many classes.
+    pub(crate) fn kernels(&self, outputs: usize) -> Arc<Kernels> {
+        let channels = if outputs == 2 { CRF_TUMOUR } else { CRF_SUBSTRUCTURES };
+        Kernels::new(channels, self.config.crf.cache_mib)
+    }
+
+    /// Trains one stage, with kernels of the dense CRF that others may use too or, without, its own.
     pub(crate) fn train(
         &self,
         name: &str,
@@ -473,9 +480,9 @@ impl<'a> Study<'a> {
         start: Start<'_>,
         supervision: &Supervision,
         part: Part,
+        kernels: Option<Arc<Kernels>>,
     ) -> Result<VarMap> {
-        let (phase, channels) =
-            if outputs == 2 { (&self.config.wt, CRF_TUMOUR) } else { (&self.config.sub, CRF_SUBSTRUCTURES) };
+        let phase = if outputs == 2 { &self.config.wt } else { &self.config.sub };
         Trainer {
             run: &self.run,
             config: self.config,
@@ -493,7 +500,7 @@ impl<'a> Study<'a> {
             phase,
             iterations: part.iterations(phase),
             dice: if part == Part::Full { self.config.train.full_dice } else { 0.0 },
-            crf_channels: (part == Part::Crf).then_some(channels),
+            crf: (part == Part::Crf).then(|| kernels.unwrap_or_else(|| self.kernels(outputs))),
         })
     }
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use candle_nn::VarMap;
-use rayon::prelude::*;
-use scribseg_crf_kernels::{LossForm, PairwiseKernel, crf_loss};
+use scribseg_crf_kernels::{LossForm, crf_loss};
 use scribseg_unet::{Sgd, soft_dice, softmax};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +15,7 @@ use crate::config::{Config, Phase};
 use crate::error::{Error, Result};
 use crate::events::event_file;
 use crate::feed::{Feed, Source};
+use crate::kernels::{Kernel, Kernels};
 use crate::kinds;
 use crate::losses::Losses;
 use crate::methods::{Methods, Pass, Segmenter};
@@ -51,8 +51,8 @@ pub struct Stage<'a> {
     pub iterations: usize,
     /// Weight of the soft Dice loss on the strong labels, for stages whose strong labels are full masks; 0 leaves it out.
     pub dice: f64,
-    /// Channels of the CRF's features; without them the stage trains on eq. 1 alone.
-    pub crf_channels: Option<[usize; 3]>,
+    /// The dense CRF's kernels; without them the stage trains on eq. 1 alone.
+    pub(crate) crf: Option<Arc<Kernels>>,
 }
 
 /// The points of one stage's training curves.
@@ -168,7 +168,6 @@ impl Trainer<'_> {
         self.progress.begin(stage.name, iterations as u64);
         std::thread::scope(|scope| {
             let mut feed = Feed::new(source, from..iterations, self.device, scope)?;
-            let mut kernels = Kernels::new(self, stage.crf_channels);
             let point_every = (iterations / 100).max(1);
             for iteration in from..iterations {
                 let rate_of =
@@ -182,8 +181,7 @@ impl Trainer<'_> {
                 // On the CPU losses are read at each iteration; elsewhere that would mean waiting for the device.
                 let read = self.device.is_cpu() || point || save || losses.many();
                 self.team.run(|| {
-                    let (pass, loss) =
-                        self.loss(stage, &*network, &slices, &batch, &mut kernels, &mut losses)?;
+                    let (pass, loss) = self.loss(stage, &*network, &slices, &batch, &mut losses)?;
                     if read {
                         losses.read(|loss, back| Error::Diverged {
                             stage: stage.name.to_owned(),
@@ -235,9 +233,8 @@ impl Trainer<'_> {
             let batch = source.gather(&slices)?.onto(self.device)?;
             let mut optimizer = Sgd::new(&weights, self.config.train.momentum, 0.0)
                 .map_err(|e| Error::Network(e.to_string()))?;
-            let mut kernels = Kernels::new(self, stage.crf_channels);
             let begun = Instant::now();
-            let built = kernels.batch(&slices)?.map_or(Vec::new(), |(kernels, _)| kernels);
+            let built = self.kernels(stage, &slices)?.map_or(Vec::new(), |(kernels, _)| kernels);
             let count = built.len().max(1);
             let kernel_seconds = begun.elapsed().as_secs_f64() / count as f64;
             let kernel_bytes = built.iter().map(|kernel| kernel.bytes()).sum::<usize>() / count;
@@ -246,7 +243,7 @@ impl Trainer<'_> {
             let begun = Instant::now();
             while steps.len() < 2 || (steps.len() < 6 && begun.elapsed() < patience) {
                 let started = Instant::now();
-                let (pass, loss) = self.loss(stage, &*network, &slices, &batch, &mut kernels, &mut losses)?;
+                let (pass, loss) = self.loss(stage, &*network, &slices, &batch, &mut losses)?;
                 // Looking at the losses waits for a device that is still at it.
                 losses.read(|loss, _| Error::Network(format!("the loss of a trial step is {loss}")))?;
                 optimizer.step(&pass.gradients(&loss)?, 1e-6).map_err(|e| Error::Network(e.to_string()))?;
@@ -268,7 +265,7 @@ impl Trainer<'_> {
 
     /// Where a stage's batches come from.
     fn source<'s>(&'s self, stage: &'s Stage<'_>, sampler: &'s Sampler) -> Source<'s> {
-        let with_crf = stage.crf_channels.is_some();
+        let with_crf = stage.crf.is_some();
         Source {
             scans: self.scans,
             supervision: stage.supervision,
@@ -286,7 +283,6 @@ impl Trainer<'_> {
         network: &dyn Segmenter,
         slices: &[SliceId],
         batch: &Batch,
-        kernels: &mut Kernels<'_, '_>,
         losses: &mut Losses,
     ) -> Result<(Box<dyn Pass>, Tensor)> {
         let fault = |e: scribseg_unet::Error| Error::Network(e.to_string());
@@ -302,7 +298,7 @@ impl Trainer<'_> {
             overlap = Some(dice.clone());
             loss = (loss + dice)?;
         }
-        if let Some((kernels, weight)) = kernels.batch(slices)? {
+        if let Some((kernels, weight)) = self.kernels(stage, slices)? {
             let y = softmax(logits).map_err(fault)?;
             let crf = crf_loss(&y, &kernels, LossForm::NonNegative, batch.brain.as_ref(), None)?;
             let crf = (crf * weight)?;
@@ -311,6 +307,15 @@ impl Trainer<'_> {
         }
         losses.add([Some(supervised), overlap, pairwise]);
         Ok((pass, loss))
+    }
+
+    /// A kernel a slice and the weight of the loss: α times the squared pixel area in mm².
+    fn kernels(&self, stage: &Stage<'_>, slices: &[SliceId]) -> Result<Option<(Vec<Kernel>, f64)>> {
+        let Some(kernels) = &stage.crf else { return Ok(None) };
+        let made = kernels.of(slices, self.scans, &*self.methods.pairwise, self.device)?;
+        let spacing = slices.first().map_or([1.0; 3], |&(i, _)| self.scans[i].spacing);
+        let area = spacing[1] * spacing[2];
+        Ok(Some((made, self.config.crf.alpha * area * area)))
     }
 
     fn card(&self, stage: &Stage<'_>) -> Card {
@@ -391,50 +396,5 @@ impl Trainer<'_> {
         let path = self.run.path(target);
         self.run.make_parent(&path)?;
         model::save(&path, weights, &self.card(stage))
-    }
-}
-
-/// The CRF kernels of the slices seen so far, up to a bound in bytes.
-struct Kernels<'a, 'b> {
-    trainer: &'a Trainer<'b>,
-    channels: Option<[usize; 3]>,
-    cached: BTreeMap<SliceId, Arc<dyn PairwiseKernel>>,
-    bytes: usize,
-}
-
-impl<'a, 'b> Kernels<'a, 'b> {
-    fn new(trainer: &'a Trainer<'b>, channels: Option<[usize; 3]>) -> Self {
-        Self { trainer, channels, cached: BTreeMap::new(), bytes: 0 }
-    }
-
-    /// A kernel a slice and the weight of the loss: α times the squared pixel area in mm².
-    #[allow(clippy::type_complexity)]
-    fn batch(&mut self, slices: &[SliceId]) -> Result<Option<(Vec<Arc<dyn PairwiseKernel>>, f64)>> {
-        let Some(channels) = self.channels else { return Ok(None) };
-        let Trainer { scans, config, methods, .. } = self.trainer;
-        let made: Vec<Arc<dyn PairwiseKernel>> = slices
-            .par_iter()
-            .map(|&(i, z)| match self.cached.get(&(i, z)) {
-                Some(kernel) => Ok(kernel.clone()),
-                None => {
-                    let scan = &scans[i];
-                    let [h, w] = scan.crop_size();
-                    let features: Vec<f32> =
-                        channels.iter().flat_map(|&c| scan.crf_channel(c, z).into_iter()).collect();
-                    let pixel_mm = [scan.spacing[1], scan.spacing[2]];
-                    methods.pairwise.kernel_on(self.trainer.device, &features, h, w, pixel_mm)
-                }
-            })
-            .collect::<Result<_>>()?;
-        let bound = config.crf.cache_mib << 20;
-        for (&id, kernel) in slices.iter().zip(&made) {
-            if !self.cached.contains_key(&id) && self.bytes + kernel.bytes() <= bound {
-                self.bytes += kernel.bytes();
-                self.cached.insert(id, kernel.clone());
-            }
-        }
-        let spacing = slices.first().map_or([1.0; 3], |&(i, _)| scans[i].spacing);
-        let area = spacing[1] * spacing[2];
-        Ok(Some((made, config.crf.alpha * area * area)))
     }
 }

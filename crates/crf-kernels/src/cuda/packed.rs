@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use crate::error::{Error, Result};
 use crate::features::Features;
+use crate::kernel::PairwiseKernel;
 use crate::lattice::Lattice;
 
 /// Words of the header, `Header` in `kernels.cu`.
@@ -156,7 +157,7 @@ impl Packed {
         writer.add(Field::Length, order.iter().map(|&c| chunks[c].1 as u32));
         writer.add(Field::Slot, order.iter().map(|&c| c as u32));
         writer.add(Field::First, first);
-        writer.add_floats(Field::Mass, &lattice.mass);
+        writer.add_floats(Field::Mass, lattice.mass());
         let vertices = lattice.vertices + 1;
         let room = (3 * vertices).max(vertices + chunks.len());
         Ok(Self { words: writer.finish()?, room })

@@ -10,7 +10,7 @@ mod filter;
 mod table;
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::CpuPath;
 use crate::error::{Error, Result};
@@ -71,7 +71,8 @@ pub struct Lattice {
     /// `[direction][vertex]`, both neighbours; `vertices` where there is none.
     pub(crate) neighbours: Vec<[u32; 2]>,
     pub(crate) vertices: usize,
-    pub(crate) mass: Vec<f32>,
+    /// W·1, once somebody asked for it.
+    mass: OnceLock<Vec<f32>>,
     within: Within,
     path: CpuPath,
 }
@@ -155,19 +156,25 @@ impl Lattice {
             corner,
             neighbours,
             vertices: count,
-            mass: Vec::new(),
+            mass: OnceLock::new(),
             within: Within::default(),
             path,
         };
-        let mut mass = vec![0.0; n];
-        lattice.filter(1, &vec![1.0; n], &mut mass)?;
         if quality == Quality::High {
-            let factor = calibration(features, &mass);
-            lattice.scale *= factor;
-            lattice.filter(1, &vec![1.0; n], &mut mass)?;
+            lattice.scale *= calibration(features, &lattice.apply(&vec![1.0; n]));
         }
-        lattice.mass = mass;
         Ok(lattice)
+    }
+
+    /// W·v, one channel.
+    fn apply(&self, values: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; self.pixels];
+        if self.pixels > 0 {
+            WORKSPACE.with_borrow_mut(|workspace| {
+                filter::filter4(self.path, self, values, &mut out, workspace);
+            });
+        }
+        out
     }
 
     /// Number of lattice vertices.
@@ -329,7 +336,7 @@ impl PairwiseKernel for Lattice {
     }
 
     fn mass(&self) -> &[f32] {
-        &self.mass
+        self.mass.get_or_init(|| self.apply(&vec![1.0; self.pixels]))
     }
 
     fn mass_within(&self, region: &[f32]) -> Result<Arc<[f32]>> {
@@ -337,10 +344,10 @@ impl PairwiseKernel for Lattice {
     }
 
     fn bytes(&self) -> usize {
-        4 * (self.simplex.len() + self.corner.len() + self.mass.len())
+        4 * (self.simplex.len() + self.corner.len() + self.pixels)
             + 2 * self.weight.len()
             + 8 * self.neighbours.len()
-            + Within::bytes(self.mass.len())
+            + Within::bytes(self.pixels)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::batches::{Sampler, Supervision};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::evidence::{Labels, Sources};
+use crate::kernels::Kernels;
 use crate::methods::Methods;
 use crate::presence::{presence_shown, table_of};
 use crate::progress::{Progress, Silent};
@@ -176,7 +177,7 @@ pub(crate) fn take(
                 phase,
                 iterations: part.iterations(phase),
                 dice: 0.0,
-                crf_channels: (part == Part::Crf).then_some(channels),
+                crf: (part == Part::Crf).then(|| Kernels::new(channels, config.crf.cache_mib)),
             },
             PATIENCE,
         )?;
