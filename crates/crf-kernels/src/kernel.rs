@@ -18,7 +18,7 @@ pub trait PairwiseKernel: Send + Sync {
     /// W·1, the mass of each pixel under the operator that [`filter`](Self::filter) applies.
     fn mass(&self) -> &[f32];
 
-    /// W·r of a region's weights r, `[pixel]`. The kernels of this crate keep it for the next call with the same region.
+    /// W·r of a region's weights r, `[pixel]`. Kernels on the CPU keep it for the next call with the same region.
     ///
     /// # Errors
     /// As [`filter`](Self::filter).

@@ -27,7 +27,7 @@ use crate::train::Start;
 /// Values of a network's first feature maps, over a batch, that keep one thread busy. Two cores took 25 steps a second of one row with
 /// 295 thousand of them, and 33 of two rows at once.
 const PER_THREAD: usize = 250_000;
-/// Rows at once, each with its own activations and CRF kernels in memory, unless the user wants more.
+/// Rows at once, each with its own activations in memory, unless the user wants more.
 const MOST_AT_ONCE: usize = 4;
 
 /// A network of Table 1.

@@ -26,7 +26,7 @@ use crate::scan::Scan;
 use crate::schedule::Team;
 
 /// Where a stage's weights come from.
-pub enum Start<'a> {
+pub(crate) enum Start<'a> {
     /// The seeded generator.
     Random,
     /// Another stage's weights, all of them.
@@ -36,7 +36,7 @@ pub enum Start<'a> {
 }
 
 /// One part of a phase's schedule.
-pub struct Stage<'a> {
+pub(crate) struct Stage<'a> {
     /// File name of what it makes.
     pub name: &'a str,
     /// Classes.
@@ -84,14 +84,14 @@ pub(crate) struct StepCost {
     pub(crate) seconds: f64,
     /// Steps that were measured.
     pub(crate) steps: usize,
-    /// To build one slice's kernel of the dense CRF; 0 in stages without.
+    /// To build one slice's kernel of the dense CRF, without its mass within the brain, which the first step adds; 0 in stages without.
     pub(crate) kernel_seconds: f64,
     /// Of one slice's kernel.
     pub(crate) kernel_bytes: usize,
 }
 
 /// What all stages of a run share.
-pub struct Trainer<'a> {
+pub(crate) struct Trainer<'a> {
     /// The run directory.
     pub run: &'a RunDir,
     /// Every value in force.
@@ -113,7 +113,7 @@ impl Trainer<'_> {
     ///
     /// # Errors
     /// [`Error::Diverged`] when the loss stops being finite; what the disk or the tensors refuse.
-    pub fn train(&self, stage: &Stage<'_>) -> Result<VarMap> {
+    pub(crate) fn train(&self, stage: &Stage<'_>) -> Result<VarMap> {
         // On one of the threads that share the parallel loops: from outside, each of them would wake a worker up and wait for it.
         rayon::scope(|_| self.run_stage(stage))
     }
