@@ -4,6 +4,7 @@
 //! the arithmetic, since each fresh page has to be cleared.
 
 use crate::init::lock;
+use crate::kernels::Aligned;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +15,7 @@ pub(crate) struct Pool(Mutex<Shelf>);
 #[derive(Debug, Default)]
 struct Shelf {
     key: [usize; 3],
-    free: Vec<Vec<f32>>,
+    free: Vec<Aligned>,
 }
 
 impl Pool {
@@ -33,7 +34,7 @@ impl Pool {
             let found = shelf.free.iter().rposition(|b| b.len() == len);
             (found.map(|i| shelf.free.swap_remove(i)), shelf.key)
         };
-        Buffer { values: kept.unwrap_or_else(|| vec![0.0; len]), pool: Arc::clone(self), key }
+        Buffer { values: kept.unwrap_or_else(|| Aligned::zeros(len)), pool: Arc::clone(self), key }
     }
 
     /// A buffer with the given contents.
@@ -47,7 +48,7 @@ impl Pool {
 /// Values on loan from a [`Pool`], returned when dropped.
 #[derive(Debug)]
 pub(crate) struct Buffer {
-    values: Vec<f32>,
+    values: Aligned,
     pool: Arc<Pool>,
     key: [usize; 3],
 }

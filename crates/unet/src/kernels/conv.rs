@@ -11,11 +11,11 @@
 
 use super::direct::{self, Unit};
 use super::gemm::{self, Lines, SPARE_LINES};
-use super::lanes::{LANES, TAPS};
+use super::lanes::{TAPS, WIDEST};
 use super::norm::{Affine, affine_relu};
 use super::packing::{self, Kernels, Packing};
 use super::winograd::{self, COMPONENTS, UPSAMPLED};
-use super::{Dims, Planes};
+use super::{Aligned, Dims, Planes};
 use crate::{CpuPath, Precision};
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -209,57 +209,50 @@ impl Grid {
         index * self.per_task..((index + 1) * self.per_task).min(self.d.n * self.rows)
     }
 
-    /// Lines for the tiles of a task: whole vectors, room for what a transform writes too much, and no power of 2, which would send all
-    /// components to the same places of a cache.
+    /// Lines for the tiles of a task: whole vectors, and room for what a transform writes too much.
     fn lines(&self) -> Lines {
         let columns = (self.per_task * self.tiles).next_multiple_of(self.multiple);
-        let pitch = columns.next_multiple_of(2 * LANES) + 2 * LANES;
-        Lines { columns, pitch: if pitch.is_power_of_two() { pitch + 2 * LANES } else { pitch } }
+        Lines { columns, pitch: odd_lines(columns + WIDEST) }
     }
 
-    /// Calls `f` with (image, row of tiles, first column in a line) of each row of a task.
-    fn each_row(&self, task: &Range<usize>, mut f: impl FnMut(usize, usize, usize)) {
-        for (n, row) in task.clone().enumerate() {
-            f(row / self.rows, row % self.rows, n * self.tiles);
+    /// Values from a component to the next, each of so many lines.
+    fn component(&self, lines: usize) -> usize {
+        odd_lines(lines * self.lines().pitch)
+    }
+
+    /// Calls `f` with (image, rows of tiles in it, first column in a line) of each image of a task.
+    fn each_image(&self, task: &Range<usize>, mut f: impl FnMut(usize, Range<usize>, usize)) {
+        let mut row = task.start;
+        while row < task.end {
+            let (image, first) = (row / self.rows, row % self.rows);
+            let count = (self.rows - first).min(task.end - row);
+            f(image, first..first + count, (row - task.start) * self.tiles);
+            row += count;
         }
     }
 }
 
-/// `N` rows of a plane with rows of `w` values, from the one before `next` on; empty where there is none.
-fn rows_from<const N: usize>(plane: &[f32], w: usize, next: usize) -> [&[f32]; N] {
-    std::array::from_fn(|r| {
-        (next + r).checked_sub(1).and_then(|y| plane.get(y * w..(y + 1) * w)).unwrap_or_default()
-    })
+/// The next odd multiple of a cache's line, so that what lies so far apart goes to all places of a cache, not to some.
+fn odd_lines(values: usize) -> usize {
+    let lines = values.div_ceil(WIDEST);
+    (lines | 1) * WIDEST
 }
 
-/// Bᵀ d B of the tiles of a task: component e of channel c is line e · channels + c of `v`.
+/// Bᵀ d B of the tiles of a task: in each component, channel c is line c.
 fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, v: &mut [f32]) {
     let Dims { c, h, w, .. } = grid.d.channels(input.d.c);
-    let (pitch, same) = (grid.lines().pitch, c - input.up);
+    let (pitch, stride, same) = (grid.lines().pitch, grid.component(c), c - input.up);
+    let (path, round) = (grid.how.path, grid.how.round());
     for channel in 0..c {
-        grid.each_row(task, |image, row, column| {
+        grid.each_image(task, |image, rows, column| {
             let v = &mut v[channel * pitch + column..];
             if channel < input.up {
                 let (h, w) = (h / 2, w / 2);
                 let plane = &input.low[(image * input.up + channel) * h * w..][..h * w];
-                winograd::upsampled_row(
-                    grid.how.path,
-                    grid.how.round(),
-                    rows_from(plane, w, row),
-                    grid.tiles,
-                    v,
-                    c * pitch,
-                );
+                winograd::upsampled_rows(path, round, plane, w, rows, v, stride);
             } else {
                 let plane = &input.same[(image * same + channel - input.up) * h * w..][..h * w];
-                winograd::input_row(
-                    grid.how.path,
-                    grid.how.round(),
-                    rows_from(plane, w, 2 * row),
-                    grid.tiles,
-                    v,
-                    c * pitch,
-                );
+                winograd::input_rows(path, round, plane, w, rows, v, stride);
             }
         });
     }
@@ -277,20 +270,18 @@ thread_local! {
 /// Room for the transforms of a task.
 #[derive(Default)]
 struct Scratch {
-    v: Vec<f32>,
-    m: Vec<f32>,
+    v: Aligned,
+    m: Aligned,
 }
 
 impl Scratch {
-    /// So many lines of a task, of arbitrary contents.
+    /// Components of so many lines of a task, of arbitrary contents.
     fn fit(&mut self, grid: &Grid, v_lines: usize, m_lines: usize) -> [&mut [f32]; 2] {
-        let pitch = grid.lines().pitch;
-        let (v, m) = ((v_lines + SPARE_LINES) * pitch, (m_lines + SPARE_LINES) * pitch);
-        for (values, len) in [(&mut self.v, v), (&mut self.m, m)] {
-            if values.len() < len {
-                values.resize(len, 0.0);
-            }
-        }
+        let spare = SPARE_LINES * grid.lines().pitch;
+        let (v, m) =
+            (COMPONENTS * grid.component(v_lines) + spare, COMPONENTS * grid.component(m_lines) + spare);
+        self.v.reserve(v);
+        self.m.reserve(m);
         [&mut self.v[..v], &mut self.m[..m]]
     }
 }
@@ -313,20 +304,20 @@ fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, ta
     // A pixel of the result does not depend on how they are shared out, so that may depend on the number of threads.
     let (tiles, threads) = ((SCRATCH / values).max(least), rayon::current_num_threads());
     let grid = Grid::new(how, input.d, tiles, gemm::columns_multiple(path), threads);
-    let lines = grid.lines();
+    let (lines, v_stride, m_stride) = (grid.lines(), grid.component(c), grid.component(chunk));
     let each = |task: Range<usize>, scratch: &mut Scratch| {
-        let [v, m] = scratch.fit(&grid, COMPONENTS * c, COMPONENTS * chunk);
+        let [v, m] = scratch.fit(&grid, c, chunk);
         transform_input(&grid, &input, &task, v);
         for first in (0..outputs).step_by(chunk) {
             let count = chunk.min(outputs - first);
             for e in 0..COMPONENTS {
-                let v = &v[(e * c + packing.first_line(e)) * lines.pitch..];
+                let v = &v[e * v_stride + packing.first_line(e) * lines.pitch..];
                 for row in (first..first + count).step_by(together) {
                     if row + together <= target.up && !UPSAMPLED[e] {
                         continue;
                     }
                     let weight = &packed[packing.part(row, e)];
-                    let m = &mut m[(e * chunk + row - first) * lines.pitch..];
+                    let m = &mut m[e * m_stride + (row - first) * lines.pitch..];
                     match weight.is_empty() {
                         // Upsampled channels only.
                         true => m[..together * lines.pitch].fill(0.0),
@@ -335,12 +326,10 @@ fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, ta
                 }
             }
             for o in first..first + count {
-                grid.each_row(&task, |image, tile_row, column| {
+                grid.each_image(&task, |image, rows, column| {
                     let m = &m[(o - first) * lines.pitch + column..];
                     // SAFETY: this task alone writes these rows of tiles.
-                    unsafe {
-                        write_row(&grid, m, chunk * lines.pitch, target, [image, o, outputs], tile_row)
-                    };
+                    unsafe { write_rows(&grid, m, m_stride, target, [image, o, outputs], rows) };
                 });
             }
         }
@@ -353,30 +342,29 @@ fn convolve(how: How, input: Input<'_>, kernels: Kernels<'_>, outputs: usize, ta
     }
 }
 
-/// Transforms a row of tiles of one channel back into its place.
+/// Transforms rows of tiles of one channel back into their place.
 ///
 /// # Safety
 /// Nobody else may use these rows of the target meanwhile.
-unsafe fn write_row(
+unsafe fn write_rows(
     grid: &Grid,
     m: &[f32],
     stride: usize,
     target: &Target<'_>,
     [image, o, outputs]: [usize; 3],
-    tile_row: usize,
+    rows: Range<usize>,
 ) {
     let (path, tiles, Dims { h, w, .. }) = (grid.how.path, grid.tiles, grid.d);
     if o < target.up {
         // SAFETY: as the caller promises.
-        let out = unsafe { target.low.part(image * target.up + o, tile_row * tiles, tiles) };
-        return winograd::sum_row(path, m, stride, out);
+        let out = unsafe { target.low.part(image * target.up + o, rows.start * tiles, rows.len() * tiles) };
+        return winograd::sum_rows(path, m, stride, out);
     }
     let plane = image * (outputs - target.up) + o - target.up;
-    let count = (h - 2 * tile_row).min(2);
+    let (first, end) = (2 * rows.start, h.min(2 * rows.end));
     // SAFETY: as the caller promises.
-    let out = unsafe { target.same.part(plane, 2 * tile_row * w, count * w) };
-    let (top, bottom) = out.split_at_mut(w);
-    winograd::output_row(path, m, stride, tiles, top, bottom);
+    let out = unsafe { target.same.part(plane, first * w, (end - first) * w) };
+    winograd::output_rows(path, m, stride, w, out);
     if let Some(affine) = target.affine {
         affine_relu(path, out, affine[o]);
     }
@@ -436,31 +424,28 @@ fn add_task(
     (sums, packing): (&mut [f32], &Packing),
 ) {
     let (Dims { c, h, w, .. }, lines) = (input.d, grid.lines());
-    let [v, y] = scratch.fit(grid, COMPONENTS * c, COMPONENTS * rows.len());
+    let (v_stride, y_stride) = (grid.component(c), grid.component(rows.len()));
+    let [v, y] = scratch.fit(grid, c, rows.len());
     transform_input(grid, input, task, v);
     for (n, o) in rows.clone().enumerate() {
-        grid.each_row(task, |image, row, column| {
+        grid.each_image(task, |image, rows, column| {
             let plane = &g[(image * outputs + o) * h * w..][..h * w];
-            let [_, top, bottom] = rows_from(plane, w, 2 * row);
             let y = &mut y[n * lines.pitch + column..];
-            winograd::gradient_row(
-                grid.how.path,
-                grid.how.round(),
-                [top, bottom],
-                grid.tiles,
-                y,
-                rows.len() * lines.pitch,
-            );
+            winograd::gradient_rows(grid.how.path, grid.how.round(), plane, w, rows, y, y_stride);
         });
     }
     let used = task.len() * grid.tiles;
-    for line in v.chunks_exact_mut(lines.pitch).chain(y.chunks_exact_mut(lines.pitch)) {
-        line[used..lines.columns].fill(0.0);
+    for (values, stride, count) in [(&mut *v, v_stride, c), (&mut *y, y_stride, rows.len())] {
+        for component in values.chunks_mut(stride).take(COMPONENTS) {
+            for line in component.chunks_exact_mut(lines.pitch).take(count) {
+                line[used..lines.columns].fill(0.0);
+            }
+        }
     }
     for e in 0..COMPONENTS {
-        let v = &v[(e * c + packing.first_line(e)) * lines.pitch..];
+        let v = &v[e * v_stride + packing.first_line(e) * lines.pitch..];
         for row in (0..rows.len()).step_by(packing.together) {
-            let y = &y[(e * rows.len() + row) * lines.pitch..];
+            let y = &y[e * y_stride + row * lines.pitch..];
             gemm::gram(grid.how.path, y, v, lines, &mut sums[packing.part(row, e)]);
         }
     }

@@ -1,63 +1,70 @@
-//! Eight values at once, for the transforms, which the compiler does not vectorise well by itself: with AVX2, or in plain Rust. No fused multiply-add, so both
-//! give the same bits.
+//! Eight or sixteen values at once, for the transforms, which the compiler does not vectorise well by itself: with AVX2, with AVX-512, or in plain Rust. No fused
+//! multiply-add, so all give the same bits.
 
-/// Values of a vector.
-pub(super) const LANES: usize = 8;
+/// Values of the widest vector.
+pub(super) const WIDEST: usize = 16;
 
 /// Values of a kernel.
 pub(super) const TAPS: usize = 9;
 
-/// Eight values. The functions on pointers need 8 (or 16) values to be there; those of a type that needs instructions need them too.
+/// A vector of [`COUNT`](Self::COUNT) values. The functions on pointers need as many values (or twice as many) to be there; those of a type that needs instructions
+/// need them too.
 pub(super) trait Lanes: Copy {
+    /// Values of a vector: 8 or 16.
+    const COUNT: usize;
+
     fn zero() -> Self;
 
-    /// Eight values from `from` on.
+    /// The values from `from` on.
     ///
     /// # Safety
     /// They must be valid for reading.
     unsafe fn load(from: *const f32) -> Self;
 
-    /// Writes eight values from `to` on.
+    /// Writes all values from `to` on.
     ///
     /// # Safety
     /// They must be valid for writing.
     unsafe fn store(self, to: *mut f32);
 
-    /// The values at even and at odd places of sixteen.
+    /// The values at even and at odd places of twice as many.
     ///
     /// # Safety
     /// They must be valid for reading.
     unsafe fn load_pairs(from: *const f32) -> [Self; 2];
 
-    /// Writes sixteen values, `pairs[0]` at even places and `pairs[1]` at odd ones.
+    /// Writes twice as many values, `pairs[0]` at even places and `pairs[1]` at odd ones.
     ///
     /// # Safety
     /// They must be valid for writing.
     unsafe fn store_pairs(pairs: [Self; 2], to: *mut f32);
 
-    /// The first eight values of a row, with zeros for those it does not have.
+    /// The first values of a row, with zeros for those it does not have.
     fn load_some(row: &[f32]) -> Self;
 
-    /// [`Lanes::load_pairs`] of the first sixteen values of a row, with zeros for those it does not have.
+    /// [`Lanes::load_pairs`] of the first values of a row, with zeros for those it does not have.
     fn load_some_pairs(row: &[f32]) -> [Self; 2];
 
-    /// Writes as many of the eight values as there is room for.
+    /// Writes as many of the values as there is room for.
     fn store_some(self, to: &mut [f32]);
 
-    /// [`Lanes::store_pairs`] of as many of the sixteen values as there is room for.
+    /// [`Lanes::store_pairs`] of as many of the values as there is room for.
     fn store_some_pairs(pairs: [Self; 2], to: &mut [f32]);
 
-    /// Zero, then the first seven values.
-    fn behind(self) -> Self;
+    /// The last value of `before`, then all values but the last.
+    fn after(self, before: Self) -> Self;
 
-    /// The last seven values, then zero.
-    fn ahead(self) -> Self;
+    /// All values but the first, then the first of `next`.
+    fn before(self, next: Self) -> Self;
 
-    /// The nine values of eight kernels, a vector for each of the nine.
-    fn of_kernels(kernels: [&[f32; TAPS]; LANES]) -> [Self; TAPS];
+    /// Asks the processor for the line of the cache that holds this address, which may be any.
+    fn ask(_from: *const f32) {}
+
+    /// The nine values of as many kernels, a vector for each of the nine. More kernels may follow.
+    fn of_kernels(kernels: &[&[f32; TAPS]; WIDEST]) -> [Self; TAPS];
 
     /// The way back.
-    fn to_kernels(taps: [Self; TAPS]) -> [[f32; TAPS]; LANES];
+    fn to_kernels(taps: [Self; TAPS], kernels: &mut [[f32; TAPS]; WIDEST]);
 
     fn plus(self, other: Self) -> Self;
 
@@ -91,11 +98,16 @@ pub(super) fn quiet_bf16(x: f32) -> u32 {
     (to_bf16(x).to_bits() | quiet) & 0xffff_0000
 }
 
+/// Values of a vector of [`Plain`].
+const LANES: usize = 8;
+
 /// Plain Rust.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; LANES]);
 
 impl Lanes for Plain {
+    const COUNT: usize = LANES;
+
     #[inline(always)]
     fn zero() -> Self {
         Self([0.0; LANES])
@@ -164,27 +176,27 @@ impl Lanes for Plain {
     }
 
     #[inline(always)]
-    fn behind(mut self) -> Self {
+    fn after(mut self, before: Self) -> Self {
         self.0.rotate_right(1);
-        self.0[0] = 0.0;
+        self.0[0] = before.0[LANES - 1];
         self
     }
 
     #[inline(always)]
-    fn ahead(mut self) -> Self {
+    fn before(mut self, next: Self) -> Self {
         self.0.rotate_left(1);
-        self.0[LANES - 1] = 0.0;
+        self.0[LANES - 1] = next.0[0];
         self
     }
 
     #[inline(always)]
-    fn of_kernels(kernels: [&[f32; TAPS]; LANES]) -> [Self; TAPS] {
-        std::array::from_fn(|k| Self(kernels.map(|kernel| kernel[k])))
+    fn of_kernels(kernels: &[&[f32; TAPS]; WIDEST]) -> [Self; TAPS] {
+        std::array::from_fn(|k| Self(std::array::from_fn(|l| kernels[l][k])))
     }
 
     #[inline(always)]
-    fn to_kernels(taps: [Self; TAPS]) -> [[f32; TAPS]; LANES] {
-        std::array::from_fn(|l| taps.map(|tap| tap.0[l]))
+    fn to_kernels(taps: [Self; TAPS], kernels: &mut [[f32; TAPS]; WIDEST]) {
+        kernels[..LANES].iter_mut().enumerate().for_each(|(l, kernel)| *kernel = taps.map(|tap| tap.0[l]));
     }
 
     #[inline(always)]
@@ -239,7 +251,9 @@ impl Lanes for Plain {
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx2::Wide;
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub(super) use {avx2::Wide, avx512::Widest};
 
 /// Defines a function whose body, generic over a type of [`Lanes`], is compiled with the best type of a path; if it is generic over a constant too, for both values,
 /// of which the second argument says which.
@@ -256,9 +270,16 @@ macro_rules! lanes {
                 fn avx2($($arg: $ty),*) {
                     body::<$crate::kernels::lanes::Wide>($($arg),*);
                 }
-                if path != $crate::CpuPath::Portable {
-                    // SAFETY: a path that reaches a kernel was found on this processor; AVX-512 comes with AVX2.
-                    return unsafe { avx2($($arg),*) };
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+                fn avx512($($arg: $ty),*) {
+                    body::<$crate::kernels::lanes::Widest>($($arg),*);
+                }
+                match path {
+                    $crate::CpuPath::Portable => {}
+                    // SAFETY: a path that reaches a kernel was found on this processor.
+                    $crate::CpuPath::Avx2 => return unsafe { avx2($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::CpuPath::Avx512 | $crate::CpuPath::Amx => return unsafe { avx512($($arg),*) },
                 }
             }
             let _ = path;
@@ -277,12 +298,20 @@ macro_rules! lanes {
                 fn avx2<const $constant: bool>($($arg: $ty),*) {
                     body::<$crate::kernels::lanes::Wide, $constant>($($arg),*);
                 }
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+                fn avx512<const $constant: bool>($($arg: $ty),*) {
+                    body::<$crate::kernels::lanes::Widest, $constant>($($arg),*);
+                }
                 match (path, constant) {
                     ($crate::CpuPath::Portable, _) => {}
-                    // SAFETY: a path that reaches a kernel was found on this processor; AVX-512 comes with AVX2.
-                    (_, false) => return unsafe { avx2::<false>($($arg),*) },
+                    // SAFETY: a path that reaches a kernel was found on this processor.
+                    ($crate::CpuPath::Avx2, false) => return unsafe { avx2::<false>($($arg),*) },
                     // SAFETY: as above.
-                    (_, true) => return unsafe { avx2::<true>($($arg),*) },
+                    ($crate::CpuPath::Avx2, true) => return unsafe { avx2::<true>($($arg),*) },
+                    // SAFETY: as above.
+                    (_, false) => return unsafe { avx512::<false>($($arg),*) },
+                    // SAFETY: as above.
+                    (_, true) => return unsafe { avx512::<true>($($arg),*) },
                 }
             }
             let _ = path;
@@ -297,14 +326,13 @@ pub(super) use lanes;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::CpuPath;
 
     lanes! {
-        /// Rounds a multiple of eight values, or leaves them.
+        /// Rounds a multiple of sixteen values, or leaves them.
         fn rounded<L, ROUND>(values: &mut [f32]) {
-            for values in values.as_chunks_mut::<LANES>().0 {
-                // SAFETY: eight values.
+            for values in values.chunks_exact_mut(L::COUNT) {
+                // SAFETY: a vector's values.
                 unsafe {
                     let all = L::load(values.as_ptr());
                     if ROUND { all.rounded() } else { all }.store(values.as_mut_ptr());

@@ -5,6 +5,7 @@
 //! split by the shape and the path alone and partial sums are added in index order, so the result does not depend on the number
 //! of threads.
 
+mod aligned;
 pub(crate) mod classes;
 pub(crate) mod conv;
 pub(crate) mod direct;
@@ -22,6 +23,7 @@ pub(crate) mod resample;
 pub(crate) mod simd;
 mod winograd;
 
+pub(crate) use aligned::Aligned;
 use planes::Planes;
 
 /// Images, channels, rows and columns of an activation.

@@ -1,7 +1,7 @@
 //! The kernels of a convolution as Winograd's filtering multiplies them: G g Gᵀ, and the way back for their gradients, Gᵀ s G.
 
 use super::gemm;
-use super::lanes::{LANES, Lanes, TAPS, lanes};
+use super::lanes::{Lanes, TAPS, WIDEST, lanes};
 use super::winograd::{COMPONENTS, UPSAMPLED};
 use crate::CpuPath;
 use rayon::prelude::*;
@@ -106,15 +106,15 @@ lanes! {
         let Packing { together, rows, lines, .. } = *packing;
         let (weight, _) = from.weight.as_chunks::<TAPS>();
         let count = together.min(rows - first);
-        for line in (0..lines).step_by(LANES / together) {
-            let some = (lines - line).min(LANES / together);
-            let mut kernels = [&[0.0; TAPS]; LANES];
+        for line in (0..lines).step_by(L::COUNT / together) {
+            let some = (lines - line).min(L::COUNT / together);
+            let mut kernels = [&[0.0; TAPS]; WIDEST];
             for n in 0..some {
                 for (r, kernel) in kernels[n * together..][..count].iter_mut().enumerate() {
                     *kernel = &weight[(first + r) * from.strides[0] + (line + n) * from.strides[1]];
                 }
             }
-            let mut g = L::of_kernels(kernels);
+            let mut g = L::of_kernels(&kernels);
             if from.turned {
                 g.reverse();
             }
@@ -130,7 +130,7 @@ lanes! {
                     if skip == 0 {
                         value.store_some(to);
                     } else {
-                        let mut values = [0.0; LANES];
+                        let mut values = [0.0; WIDEST];
                         value.store_some(&mut values);
                         to.copy_from_slice(&values[skip * together..some * together]);
                     }
@@ -146,8 +146,8 @@ lanes! {
         let Packing { together, lines, .. } = *packing;
         let (kernels, _) = kernels.as_chunks_mut::<TAPS>();
         let (count, start) = (kernels.len() / lines, first / together * packing.block);
-        for line in (0..lines).step_by(LANES / together) {
-            let some = (lines - line).min(LANES / together);
+        for line in (0..lines).step_by(L::COUNT / together) {
+            let some = (lines - line).min(L::COUNT / together);
             let mut s = [L::zero(); COMPONENTS];
             for (e, s) in s.iter_mut().enumerate() {
                 // What the component leaves out stays zero.
@@ -157,7 +157,7 @@ lanes! {
                     let sums = match skip {
                         0 => L::load_some(sums),
                         _ => {
-                            let mut values = [0.0; LANES];
+                            let mut values = [0.0; WIDEST];
                             values[skip * together..some * together].copy_from_slice(sums);
                             L::load_some(&values)
                         }
@@ -173,7 +173,8 @@ lanes! {
             for i in 0..3 {
                 taps[3 * i..3 * i + 3].copy_from_slice(&gather(columns[0][i], columns[1][i], columns[2][i], columns[3][i]));
             }
-            let all = L::to_kernels(taps);
+            let mut all = [[0.0; TAPS]; WIDEST];
+            L::to_kernels(taps, &mut all);
             for n in 0..some {
                 for r in 0..count {
                     kernels[r * lines + line + n] = all[n * together + r];

@@ -15,10 +15,11 @@
 //! has rows a, b, b, c under a tile, so Bᵀd = (a − b, 2b, **0**, b − c): of its components only the 9 in [`UPSAMPLED`] are not
 //! zero, and they come straight from the small plane. The same 9 give the sum over a tile, which is what the gradient of such a plane takes.
 //!
-//! The functions here transform one row of tiles of one plane; component e of tile t is at `e · stride + t`. They write up to
-//! [`LANES`] − 1 values too many after the last tile of a component. With `ROUND`, what is to be multiplied is rounded to `bf16`.
+//! The functions here transform some rows of tiles of one plane; component e of tile t, counted through these rows, is at `e · stride + t`. They write up to
+//! [`WIDEST`] − 1 values too many after the last tile of a component. With `ROUND`, what is to be multiplied is rounded to `bf16`.
 
-use super::lanes::{LANES, Lanes, lanes};
+use super::lanes::{Lanes, WIDEST, lanes};
+use std::ops::Range;
 
 /// Components of a tile.
 pub(super) const COMPONENTS: usize = 16;
@@ -34,13 +35,37 @@ pub(super) const UPSAMPLED: [bool; COMPONENTS] = {
     some
 };
 
-/// Asserts that all components of a row of tiles, written in whole vectors, lie in `values`.
+/// Asserts that all components of so many rows of tiles, written in whole vectors, lie in `values`.
 #[inline(always)]
-fn check(values: &[f32], stride: usize, tiles: usize) {
-    assert!(values.len() >= (COMPONENTS - 1) * stride + tiles.next_multiple_of(LANES));
+fn check(values: &[f32], stride: usize, rows: usize, tiles: usize) {
+    assert!(
+        rows > 0
+            && values.len()
+                >= (COMPONENTS - 1) * stride + (rows - 1) * tiles + tiles.next_multiple_of(WIDEST)
+    );
 }
 
-/// Writes eight values, rounded to `bf16` if `ROUND`.
+/// `N` rows of a plane with rows of `w` values, from the one before `next` on; empty where there is none.
+#[inline(always)]
+fn rows_from<const N: usize>(plane: &[f32], w: usize, next: usize) -> [&[f32]; N] {
+    let mut rows = [&[][..]; N];
+    for (r, row) in rows.iter_mut().enumerate() {
+        if next + r > 0 {
+            *row = plane.get((next + r - 1) * w..(next + r) * w).unwrap_or_default();
+        }
+    }
+    rows
+}
+
+/// Asks for `count` values after a row, which are needed soon: caches that wait for neighbours of what was asked for last come too late for rows.
+#[inline(always)]
+fn ask<L: Lanes>(row: &[f32], count: usize) {
+    for n in (0..count).step_by(WIDEST) {
+        L::ask(row.as_ptr_range().end.wrapping_add(n));
+    }
+}
+
+/// Writes the values, rounded to `bf16` if `ROUND`.
 ///
 /// # Safety
 /// They must be valid for writing.
@@ -80,38 +105,39 @@ fn one<L: Lanes>(a: L, b: L, d: L) -> L {
     a.plus(b.plus(b)).minus(d)
 }
 
+/// [`one`] of a row of components from `m` on.
+///
+/// # Safety
+/// As many values as a vector has must be valid for reading in each of them.
+#[inline(always)]
+unsafe fn across<L: Lanes>(m: *const f32, stride: usize) -> L {
+    // SAFETY: as the caller promises.
+    unsafe { one(L::load(m), L::load(m.add(stride)), L::load(m.add(3 * stride))) }
+}
+
 // Functions and spelt-out arrays where closures and the standard library's maps would be shorter: what the compiler does not inline of those has no AVX.
 
-/// Bᵀ d of sixteen columns from `at` on, even and odd ones apart; zeros where the rows have none, which is looked at unless `WHOLE`.
-///
-/// # Safety
-/// If `WHOLE`, the rows have these columns.
+/// Values of a row from `at` on at even and at odd places, with zeros for those it does not have.
 #[inline(always)]
-unsafe fn columns<L: Lanes, const WHOLE: bool>(rows: &[&[f32]; 4], at: usize) -> [[L; 4]; 2] {
-    // SAFETY: as the caller promises.
-    unsafe {
-        let [a, b] = pairs::<L, WHOLE>(rows[0], at);
-        let [c, d] = pairs::<L, WHOLE>(rows[1], at);
-        let [e, f] = pairs::<L, WHOLE>(rows[2], at);
-        let [g, h] = pairs::<L, WHOLE>(rows[3], at);
-        [down([a, c, e, g]), down([b, d, f, h])]
+fn pairs<L: Lanes>(row: &[f32], at: usize) -> [L; 2] {
+    match row.get(at..at + 2 * L::COUNT) {
+        // SAFETY: two vectors.
+        Some(all) => unsafe { L::load_pairs(all.as_ptr()) },
+        None => L::load_some_pairs(row.get(at..).unwrap_or_default()),
     }
 }
 
-/// Sixteen values from `at` on, as above.
-///
-/// # Safety
-/// As above.
+/// Bᵀ d of two vectors of columns from `at` on, even and odd ones apart; zeros where the rows have none.
 #[inline(always)]
-unsafe fn pairs<L: Lanes, const WHOLE: bool>(row: &[f32], at: usize) -> [L; 2] {
-    match WHOLE {
-        // SAFETY: as the caller promises.
-        true => unsafe { L::load_pairs(row.as_ptr().add(at)) },
-        false => L::load_some_pairs(row.get(at..).unwrap_or_default()),
-    }
+fn columns<L: Lanes>(rows: &[&[f32]; 4], at: usize) -> [[L; 4]; 2] {
+    let [a, b] = pairs(rows[0], at);
+    let [c, d] = pairs(rows[1], at);
+    let [e, f] = pairs(rows[2], at);
+    let [g, h] = pairs(rows[3], at);
+    [down([a, c, e, g]), down([b, d, f, h])]
 }
 
-/// Bᵀ d of eight columns of an upsampled plane from `at` on, with zeros where the rows have none.
+/// Bᵀ d of a vector of columns of an upsampled plane from `at` on, with zeros where the rows have none.
 #[inline(always)]
 fn upsampled_columns<L: Lanes>(rows: &[&[f32]; 3], at: usize) -> [L; 3] {
     let a = L::load_some(rows[0].get(at..).unwrap_or_default());
@@ -121,140 +147,132 @@ fn upsampled_columns<L: Lanes>(rows: &[&[f32]; 3], at: usize) -> [L; 3] {
 }
 
 lanes! {
-    /// Bᵀ d B for a row of tiles of a plane: `rows` are the row of pixels above the tiles, their two, and the one below; one that is outside the image is
-    /// empty, and none is longer than the tiles.
-    fn input_row<L, ROUND>(rows: [&[f32]; 4], tiles: usize, v: &mut [f32], stride: usize) {
-        check(v, stride, tiles);
-        let longest = rows[1].len();
-        let whole = rows.iter().all(|row| row.len() == longest);
-        for t in (0..tiles).step_by(LANES) {
-            let at = 2 * t;
-            let inside = at + 2 * LANES < longest;
-            let [left, middle, right, beyond] = if whole && inside && t > 0 {
-                // SAFETY: all rows have the columns from `at` − 1 to `at` + 16.
-                let ([left, middle], [right, beyond]) =
-                    unsafe { (columns::<L, true>(&rows, at - 1), columns::<L, true>(&rows, at + 1)) };
-                [left, middle, right, beyond]
-            } else {
-                // SAFETY: what the rows have is looked at.
-                let [middle, right] = unsafe { columns::<L, false>(&rows, at) };
-                // Zero at the image's ends.
-                let left = match t {
-                    0 => [right[0].behind(), right[1].behind(), right[2].behind(), right[3].behind()],
-                    // SAFETY: as above.
-                    _ => unsafe { columns::<L, false>(&rows, at - 1)[0] },
+    /// Bᵀ d B for rows of tiles of a plane whose rows have `w` values.
+    fn input_rows<L, ROUND>(plane: &[f32], w: usize, rows: Range<usize>, v: &mut [f32], stride: usize) {
+        let tiles = w.div_ceil(2);
+        check(v, stride, rows.len(), tiles);
+        for (n, row) in rows.enumerate() {
+            let rows = rows_from::<4>(plane, w, 2 * row);
+            ask::<L>(rows[3], 2 * w);
+            let mut before = [L::zero(); 4];
+            let [mut even, mut odd] = columns::<L>(&rows, 0);
+            for t in (0..tiles).step_by(L::COUNT) {
+                let next = match t + L::COUNT < tiles {
+                    true => columns::<L>(&rows, 2 * (t + L::COUNT)),
+                    false => [[L::zero(); 4]; 2],
                 };
-                let beyond = match inside {
-                    // SAFETY: as above.
-                    true => unsafe { columns::<L, false>(&rows, at + 1)[1] },
-                    false => [middle[0].ahead(), middle[1].ahead(), middle[2].ahead(), middle[3].ahead()],
-                };
-                [left, middle, right, beyond]
-            };
-            // SAFETY: from `t` on eight values lie in every component, as checked.
-            unsafe {
-                let v = v.as_mut_ptr().add(t);
-                for i in 0..4 {
-                    let v = v.add(4 * i * stride);
-                    put::<L, ROUND>(left[i].minus(right[i]), v);
-                    put::<L, ROUND>(middle[i].plus(right[i]), v.add(stride));
-                    put::<L, ROUND>(right[i].minus(middle[i]), v.add(2 * stride));
-                    put::<L, ROUND>(middle[i].minus(beyond[i]), v.add(3 * stride));
-                }
-            }
-        }
-    }
-}
-
-lanes! {
-    /// Bᵀ d B for a row of tiles of an upsampled plane: `rows` of the small one, that of the tiles in the middle; one outside the image is empty.
-    fn upsampled_row<L, ROUND>(rows: [&[f32]; 3], tiles: usize, v: &mut [f32], stride: usize) {
-        check(v, stride, tiles);
-        for t in (0..tiles).step_by(LANES) {
-            let (middle, right) = (upsampled_columns::<L>(&rows, t), upsampled_columns::<L>(&rows, t + 1));
-            let left = match t {
-                0 => [middle[0].behind(), middle[1].behind(), middle[2].behind()],
-                _ => upsampled_columns(&rows, t - 1),
-            };
-            for n in 0..3 {
-                // SAFETY: from `t` on eight values lie in every component, as checked.
+                // SAFETY: from here on a vector lies in every component, as checked.
                 unsafe {
-                    // The third component of the four is the one that is zero.
-                    let v = v.as_mut_ptr().add(t + 4 * (n + n / 2) * stride);
-                    put::<L, ROUND>(left[n].minus(middle[n]), v);
-                    put::<L, ROUND>(middle[n].plus(middle[n]), v.add(stride));
-                    put::<L, ROUND>(middle[n].minus(right[n]), v.add(3 * stride));
+                    let v = v.as_mut_ptr().add(n * tiles + t);
+                    for i in 0..4 {
+                        let v = v.add(4 * i * stride);
+                        let (left, beyond) = (odd[i].after(before[i]), even[i].before(next[0][i]));
+                        put::<L, ROUND>(left.minus(odd[i]), v);
+                        put::<L, ROUND>(even[i].plus(odd[i]), v.add(stride));
+                        put::<L, ROUND>(odd[i].minus(even[i]), v.add(2 * stride));
+                        put::<L, ROUND>(even[i].minus(beyond), v.add(3 * stride));
+                    }
                 }
+                before = odd;
+                [even, odd] = next;
             }
         }
     }
 }
 
 lanes! {
-    /// Aᵀ m A for a row of tiles: its two rows of pixels, of which the second may be empty. Pixels that they have no room for are dropped.
-    fn output_row<L>(m: &[f32], stride: usize, tiles: usize, top: &mut [f32], bottom: &mut [f32]) {
-        check(m, stride, tiles);
-        for t in (0..tiles).step_by(LANES) {
-            // SAFETY: eight values from `t` on lie in every component, as checked.
-            let [above, below] = unsafe {
-                let (m, step) = (m.as_ptr().add(t), 4 * stride);
-                let mut columns = [[L::zero(); 2]; 4];
-                for (j, column) in columns.iter_mut().enumerate() {
-                    let m = m.add(j * stride);
-                    *column =
-                        two(L::load(m), L::load(m.add(step)), L::load(m.add(2 * step)), L::load(m.add(3 * step)));
-                }
-                let [a, b, c, d] = columns;
-                [two(a[0], b[0], c[0], d[0]), two(a[1], b[1], c[1], d[1])]
-            };
-            L::store_some_pairs(above, top.get_mut(2 * t..).unwrap_or_default());
-            L::store_some_pairs(below, bottom.get_mut(2 * t..).unwrap_or_default());
-        }
-    }
-}
-
-lanes! {
-    /// Σ of the 2 × 2 pixels of Aᵀ m A for a row of tiles, one value a tile.
-    fn sum_row<L>(m: &[f32], stride: usize, sums: &mut [f32]) {
-        check(m, stride, sums.len());
-        for (n, sums) in sums.chunks_mut(LANES).enumerate() {
-            // SAFETY: eight values from 8 · `n` on lie in every component, as checked.
-            unsafe {
-                let m = m.as_ptr().add(n * LANES);
-                let across = |i: usize| {
-                    let m = m.add(4 * i * stride);
-                    one(L::load(m), L::load(m.add(stride)), L::load(m.add(3 * stride)))
+    /// Bᵀ d B for rows of tiles of an upsampled plane; of the small one, `plane`, every value is one tile and `w` a row.
+    fn upsampled_rows<L, ROUND>(plane: &[f32], w: usize, rows: Range<usize>, v: &mut [f32], stride: usize) {
+        check(v, stride, rows.len(), w);
+        for (n, row) in rows.enumerate() {
+            let rows = rows_from::<3>(plane, w, row);
+            ask::<L>(rows[2], w);
+            let (mut before, mut middle) = ([L::zero(); 3], upsampled_columns::<L>(&rows, 0));
+            for t in (0..w).step_by(L::COUNT) {
+                let next = match t + L::COUNT < w {
+                    true => upsampled_columns::<L>(&rows, t + L::COUNT),
+                    false => [L::zero(); 3],
                 };
-                one(across(0), across(1), across(3)).store_some(sums);
+                for i in 0..3 {
+                    // SAFETY: from here on a vector lies in every component, as checked.
+                    unsafe {
+                        // The third component of the four is the one that is zero.
+                        let v = v.as_mut_ptr().add(n * w + t + 4 * (i + i / 2) * stride);
+                        let (left, right) = (middle[i].after(before[i]), middle[i].before(next[i]));
+                        put::<L, ROUND>(left.minus(middle[i]), v);
+                        put::<L, ROUND>(middle[i].plus(middle[i]), v.add(stride));
+                        put::<L, ROUND>(middle[i].minus(right), v.add(3 * stride));
+                    }
+                }
+                (before, middle) = (middle, next);
             }
         }
     }
 }
 
 lanes! {
-    /// A y′ Aᵀ for a row of tiles with the rows of pixels `rows`; one outside the image is empty.
-    fn gradient_row<L, ROUND>(rows: [&[f32]; 2], tiles: usize, y: &mut [f32], stride: usize) {
-        check(y, stride, tiles);
-        let whole = rows[0].len().min(rows[1].len());
-        for t in (0..tiles).step_by(LANES) {
-            let at = 2 * t;
-            let ([a, b], [c, d]) = if at + 2 * LANES <= whole {
-                // SAFETY: both rows have sixteen values from `at` on.
-                unsafe { (pairs::<L, true>(rows[0], at), pairs::<L, true>(rows[1], at)) }
-            } else {
-                // SAFETY: what the rows have is looked at.
-                unsafe { (pairs::<L, false>(rows[0], at), pairs::<L, false>(rows[1], at)) }
-            };
-            let (even, odd) = (down_gradient([a, c]), down_gradient([b, d]));
-            // SAFETY: from `t` on eight values lie in every component, as checked.
+    /// Aᵀ m A for rows of tiles, whose pixels `out` are: rows of `w` values, two for each row of tiles, or one less if the image ends.
+    fn output_rows<L>(m: &[f32], stride: usize, w: usize, out: &mut [f32]) {
+        let tiles = w.div_ceil(2);
+        check(m, stride, out.len().div_ceil(2 * w), tiles);
+        for (n, out) in out.chunks_mut(2 * w).enumerate() {
+            let (top, bottom) = out.split_at_mut(w);
+            for t in (0..tiles).step_by(L::COUNT) {
+                // SAFETY: a vector lies in every component from here on, as checked.
+                let [above, below] = unsafe {
+                    let (m, step) = (m.as_ptr().add(n * tiles + t), 4 * stride);
+                    let mut columns = [[L::zero(); 2]; 4];
+                    for (j, column) in columns.iter_mut().enumerate() {
+                        let m = m.add(j * stride);
+                        *column =
+                            two(L::load(m), L::load(m.add(step)), L::load(m.add(2 * step)), L::load(m.add(3 * step)));
+                    }
+                    let [a, b, c, d] = columns;
+                    [two(a[0], b[0], c[0], d[0]), two(a[1], b[1], c[1], d[1])]
+                };
+                L::store_some_pairs(above, top.get_mut(2 * t..).unwrap_or_default());
+                L::store_some_pairs(below, bottom.get_mut(2 * t..).unwrap_or_default());
+            }
+        }
+    }
+}
+
+lanes! {
+    /// Σ of the 2 × 2 pixels of Aᵀ m A, one value a tile.
+    fn sum_rows<L>(m: &[f32], stride: usize, sums: &mut [f32]) {
+        check(m, stride, 1, sums.len());
+        for (n, sums) in sums.chunks_mut(L::COUNT).enumerate() {
+            // SAFETY: the vector lies in every component, as checked.
             unsafe {
-                let y = y.as_mut_ptr().add(t);
-                for i in 0..4 {
-                    let y = y.add(4 * i * stride);
-                    put::<L, ROUND>(even[i], y);
-                    put::<L, ROUND>(even[i].plus(odd[i]), y.add(stride));
-                    put::<L, ROUND>(even[i].minus(odd[i]), y.add(2 * stride));
-                    put::<L, ROUND>(odd[i].negative(), y.add(3 * stride));
+                let (m, step) = (m.as_ptr().add(n * L::COUNT), 4 * stride);
+                let (a, b, d) = (across(m, stride), across(m.add(step), stride), across(m.add(3 * step), stride));
+                one::<L>(a, b, d).store_some(sums);
+            }
+        }
+    }
+}
+
+lanes! {
+    /// A y′ Aᵀ for rows of tiles of a plane whose rows have `w` values.
+    fn gradient_rows<L, ROUND>(plane: &[f32], w: usize, rows: Range<usize>, y: &mut [f32], stride: usize) {
+        let tiles = w.div_ceil(2);
+        check(y, stride, rows.len(), tiles);
+        for (n, row) in rows.enumerate() {
+            let [_, top, bottom] = rows_from::<3>(plane, w, 2 * row);
+            ask::<L>(bottom, 2 * w);
+            for t in (0..tiles).step_by(L::COUNT) {
+                let ([a, b], [c, d]) = (pairs::<L>(top, 2 * t), pairs::<L>(bottom, 2 * t));
+                let (even, odd) = (down_gradient([a, c]), down_gradient([b, d]));
+                // SAFETY: from here on a vector lies in every component, as checked.
+                unsafe {
+                    let y = y.as_mut_ptr().add(n * tiles + t);
+                    for i in 0..4 {
+                        let y = y.add(4 * i * stride);
+                        put::<L, ROUND>(even[i], y);
+                        put::<L, ROUND>(even[i].plus(odd[i]), y.add(stride));
+                        put::<L, ROUND>(even[i].minus(odd[i]), y.add(2 * stride));
+                        put::<L, ROUND>(odd[i].negative(), y.add(3 * stride));
+                    }
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Rows of `f32` as pairs of `bf16`, rounded to the nearest: the first of a pair is the lower half of 32 bits.
 
-use super::super::lanes::{LANES, lanes, quiet_bf16};
+use super::super::lanes::{lanes, quiet_bf16};
 
 /// A pair.
 #[inline(always)]
@@ -12,9 +12,9 @@ lanes! {
     /// The values of two rows, column by column.
     fn channel_pairs<L>(first: &[f32], second: &[f32], to: &mut [u32]) {
         assert!(first.len() == second.len() && first.len() == to.len());
-        let whole = to.len() / LANES * LANES;
-        for t in (0..whole).step_by(LANES) {
-            // SAFETY: eight values of each lie from `t` on.
+        let whole = to.len() / L::COUNT * L::COUNT;
+        for t in (0..whole).step_by(L::COUNT) {
+            // SAFETY: a vector of each lies from `t` on.
             unsafe {
                 let both = L::load(first.as_ptr().add(t)).pairs(L::load(second.as_ptr().add(t)));
                 both.store(to.as_mut_ptr().add(t).cast());
@@ -30,9 +30,9 @@ lanes! {
     /// The same with every column twice.
     fn channel_pairs_twice<L>(first: &[f32], second: &[f32], to: &mut [u32]) {
         assert!(first.len() == second.len() && 2 * first.len() == to.len());
-        let whole = first.len() / LANES * LANES;
-        for t in (0..whole).step_by(LANES) {
-            // SAFETY: eight values of both rows lie from `t` on, sixteen pairs from twice that.
+        let whole = first.len() / L::COUNT * L::COUNT;
+        for t in (0..whole).step_by(L::COUNT) {
+            // SAFETY: a vector of both rows lies from `t` on, twice as many pairs from twice that.
             unsafe {
                 let both = L::load(first.as_ptr().add(t)).pairs(L::load(second.as_ptr().add(t)));
                 L::store_pairs([both, both], to.as_mut_ptr().add(2 * t).cast());
@@ -49,9 +49,9 @@ lanes! {
     /// The values of a row, each with its neighbour; zero after the last of an odd number.
     fn pixel_pairs<L>(row: &[f32], to: &mut [u32]) {
         assert!(to.len() == row.len().div_ceil(2));
-        let whole = row.len() / (2 * LANES) * LANES;
-        for t in (0..whole).step_by(LANES) {
-            // SAFETY: eight pairs lie from `t` on, sixteen values from twice that.
+        let whole = row.len() / (2 * L::COUNT) * L::COUNT;
+        for t in (0..whole).step_by(L::COUNT) {
+            // SAFETY: a vector of pairs lies from `t` on, twice as many values from twice that.
             unsafe {
                 let [even, odd] = L::load_pairs(row.as_ptr().add(2 * t));
                 even.pairs(odd).store(to.as_mut_ptr().add(t).cast());

@@ -1,7 +1,10 @@
 //! Eight values in a register of AVX.
 
-use super::{LANES, Lanes, TAPS};
+use super::{Lanes, TAPS, WIDEST};
 use std::arch::x86_64::*;
+
+/// Values of a vector.
+const LANES: usize = 8;
 
 /// A register of AVX. Made and used on the paths that have AVX2 only.
 #[derive(Clone, Copy)]
@@ -41,7 +44,7 @@ fn few(values: &[f32]) -> __m128 {
 
 /// Four values of each of eight kernels from `FROM` on, a vector for each of the four.
 #[inline(always)]
-fn quads<const FROM: usize>(kernels: [&[f32; TAPS]; LANES]) -> [Wide; 4] {
+fn quads<const FROM: usize>(kernels: &[&[f32; TAPS]; WIDEST]) -> [Wide; 4] {
     let mut rows = [Wide::zero(); 4];
     for (n, row) in rows.iter_mut().enumerate() {
         let (low, high) = (&kernels[n][FROM..FROM + 4], &kernels[n + 4][FROM..FROM + 4]);
@@ -70,6 +73,8 @@ fn transpose([a, b, c, d]: [Wide; 4]) -> [Wide; 4] {
 // SAFETY of every block below: the pointers as the caller promises; AVX because a `Wide` is at hand or about to be made, which `lanes!` does only
 // inside functions that have AVX2.
 impl Lanes for Wide {
+    const COUNT: usize = LANES;
+
     #[inline(always)]
     fn zero() -> Self {
         // SAFETY: see above.
@@ -200,38 +205,43 @@ impl Lanes for Wide {
     }
 
     #[inline(always)]
-    fn behind(self) -> Self {
-        // SAFETY: see above. Of zeros and the first half, and both halves, each time the last value and the first three.
+    fn after(self, before: Self) -> Self {
+        // SAFETY: see above. Of the last half before and the first here, and both halves here, each time the last value and the first three.
         unsafe {
-            let (all, first) = (_mm256_castps_si256(self.0), _mm256_permute2f128_ps::<0x08>(self.0, self.0));
-            Self(_mm256_castsi256_ps(_mm256_alignr_epi8::<12>(all, _mm256_castps_si256(first))))
+            let first = _mm256_castps_si256(_mm256_permute2f128_ps::<0x21>(before.0, self.0));
+            Self(_mm256_castsi256_ps(_mm256_alignr_epi8::<12>(_mm256_castps_si256(self.0), first)))
         }
     }
 
     #[inline(always)]
-    fn ahead(self) -> Self {
-        // SAFETY: see above. Of both halves, and the second half and zeros, each time the last three values and the first.
+    fn before(self, next: Self) -> Self {
+        // SAFETY: see above. Of both halves here, and the last half here and the first after it, each time the last three values and the first.
         unsafe {
-            let (all, last) = (_mm256_castps_si256(self.0), _mm256_permute2f128_ps::<0x81>(self.0, self.0));
-            Self(_mm256_castsi256_ps(_mm256_alignr_epi8::<4>(_mm256_castps_si256(last), all)))
+            let last = _mm256_castps_si256(_mm256_permute2f128_ps::<0x21>(self.0, next.0));
+            Self(_mm256_castsi256_ps(_mm256_alignr_epi8::<4>(last, _mm256_castps_si256(self.0))))
         }
     }
 
     #[inline(always)]
-    fn of_kernels(kernels: [&[f32; TAPS]; LANES]) -> [Self; TAPS] {
+    fn ask(from: *const f32) {
+        // SAFETY: nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+    }
+
+    #[inline(always)]
+    fn of_kernels(kernels: &[&[f32; TAPS]; WIDEST]) -> [Self; TAPS] {
         // SAFETY: see above.
         unsafe {
             let [a, b, c, d] = quads::<0>(kernels);
             let [e, f, g, h] = quads::<4>(kernels);
-            let [k, l, m, n, o, p, q, r] = kernels;
+            let [k, l, m, n, o, p, q, r, ..] = kernels;
             let last = _mm256_setr_ps(k[8], l[8], m[8], n[8], o[8], p[8], q[8], r[8]);
             [a, b, c, d, e, f, g, h, Self(last)]
         }
     }
 
     #[inline(always)]
-    fn to_kernels([a, b, c, d, e, f, g, h, last]: [Self; TAPS]) -> [[f32; TAPS]; LANES] {
-        let mut kernels = [[0.0; TAPS]; LANES];
+    fn to_kernels([a, b, c, d, e, f, g, h, last]: [Self; TAPS], kernels: &mut [[f32; TAPS]; WIDEST]) {
         for (from, quads) in [(0, transpose([a, b, c, d])), (4, transpose([e, f, g, h]))] {
             for (n, quad) in quads.into_iter().enumerate() {
                 // SAFETY: see above; four values from 0 and from 4 on lie in each kernel.
@@ -245,7 +255,6 @@ impl Lanes for Wide {
         // SAFETY: see above; eight values.
         unsafe { last.store(lasts.as_mut_ptr()) };
         kernels.iter_mut().zip(lasts).for_each(|(kernel, last)| kernel[TAPS - 1] = last);
-        kernels
     }
 
     #[inline(always)]
