@@ -238,6 +238,12 @@ fn odd_lines(values: usize) -> usize {
     (lines | 1) * WIDEST
 }
 
+/// A plane and the one after it, empty after the last.
+fn two_planes(planes: &[f32], index: usize, len: usize) -> [&[f32]; 2] {
+    let (plane, others) = planes[index * len..].split_at(len);
+    [plane, others.get(..len).unwrap_or_default()]
+}
+
 /// Bᵀ d B of the tiles of a task: in each component, channel c is line c.
 fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, v: &mut [f32]) {
     let Dims { c, h, w, .. } = grid.d.channels(input.d.c);
@@ -247,12 +253,11 @@ fn transform_input(grid: &Grid, input: &Input<'_>, task: &Range<usize>, v: &mut 
         grid.each_image(task, |image, rows, column| {
             let v = &mut v[channel * pitch + column..];
             if channel < input.up {
-                let (h, w) = (h / 2, w / 2);
-                let plane = &input.low[(image * input.up + channel) * h * w..][..h * w];
-                winograd::upsampled_rows(path, round, plane, w, rows, v, stride);
+                let planes = two_planes(input.low, image * input.up + channel, h * w / 4);
+                winograd::upsampled_rows(path, round, planes, w / 2, rows, v, stride);
             } else {
-                let plane = &input.same[(image * same + channel - input.up) * h * w..][..h * w];
-                winograd::input_rows(path, round, plane, w, rows, v, stride);
+                let planes = two_planes(input.same, image * same + channel - input.up, h * w);
+                winograd::input_rows(path, round, planes, w, rows, v, stride);
             }
         });
     }
@@ -429,9 +434,9 @@ fn add_task(
     transform_input(grid, input, task, v);
     for (n, o) in rows.clone().enumerate() {
         grid.each_image(task, |image, rows, column| {
-            let plane = &g[(image * outputs + o) * h * w..][..h * w];
+            let planes = two_planes(g, image * outputs + o, h * w);
             let y = &mut y[n * lines.pitch + column..];
-            winograd::gradient_rows(grid.how.path, grid.how.round(), plane, w, rows, y, y_stride);
+            winograd::gradient_rows(grid.how.path, grid.how.round(), planes, w, rows, y, y_stride);
         });
     }
     let used = task.len() * grid.tiles;

@@ -57,11 +57,13 @@ fn rows_from<const N: usize>(plane: &[f32], w: usize, next: usize) -> [&[f32]; N
     rows
 }
 
-/// Asks for `count` values after a row, which are needed soon: caches that wait for neighbours of what was asked for last come too late for rows.
+/// Asks for some rows of a plane, as many as it has of them, so that they are there when its turn comes: what a processor asks for by itself comes too late
+/// for rows as short as these.
 #[inline(always)]
-fn ask<L: Lanes>(row: &[f32], count: usize) {
-    for n in (0..count).step_by(WIDEST) {
-        L::ask(row.as_ptr_range().end.wrapping_add(n));
+fn ask<L: Lanes>(plane: &[f32], w: usize, rows: Range<usize>) {
+    let end = (rows.end * w).min(plane.len());
+    for at in (rows.start * w..end).step_by(WIDEST) {
+        L::ask(plane.as_ptr().wrapping_add(at));
     }
 }
 
@@ -147,13 +149,13 @@ fn upsampled_columns<L: Lanes>(rows: &[&[f32]; 3], at: usize) -> [L; 3] {
 }
 
 lanes! {
-    /// Bᵀ d B for rows of tiles of a plane whose rows have `w` values.
-    fn input_rows<L, ROUND>(plane: &[f32], w: usize, rows: Range<usize>, v: &mut [f32], stride: usize) {
+    /// Bᵀ d B for rows of tiles of the first plane, whose rows have `w` values. The same rows of the second, the next to come, are asked for meanwhile.
+    fn input_rows<L, ROUND>(planes: [&[f32]; 2], w: usize, rows: Range<usize>, v: &mut [f32], stride: usize) {
         let tiles = w.div_ceil(2);
         check(v, stride, rows.len(), tiles);
         for (n, row) in rows.enumerate() {
-            let rows = rows_from::<4>(plane, w, 2 * row);
-            ask::<L>(rows[3], 2 * w);
+            let rows = rows_from::<4>(planes[0], w, 2 * row);
+            ask::<L>(planes[1], w, if n == 0 { (2 * row).saturating_sub(1) } else { 2 * row + 1 }..2 * row + 3);
             let mut before = [L::zero(); 4];
             let [mut even, mut odd] = columns::<L>(&rows, 0);
             for t in (0..tiles).step_by(L::COUNT) {
@@ -181,12 +183,12 @@ lanes! {
 }
 
 lanes! {
-    /// Bᵀ d B for rows of tiles of an upsampled plane; of the small one, `plane`, every value is one tile and `w` a row.
-    fn upsampled_rows<L, ROUND>(plane: &[f32], w: usize, rows: Range<usize>, v: &mut [f32], stride: usize) {
+    /// The same of upsampled planes, from the small ones: every value is one tile, `w` are a row.
+    fn upsampled_rows<L, ROUND>(planes: [&[f32]; 2], w: usize, rows: Range<usize>, v: &mut [f32], stride: usize) {
         check(v, stride, rows.len(), w);
         for (n, row) in rows.enumerate() {
-            let rows = rows_from::<3>(plane, w, row);
-            ask::<L>(rows[2], w);
+            let rows = rows_from::<3>(planes[0], w, row);
+            ask::<L>(planes[1], w, if n == 0 { row.saturating_sub(1) } else { row + 1 }..row + 2);
             let (mut before, mut middle) = ([L::zero(); 3], upsampled_columns::<L>(&rows, 0));
             for t in (0..w).step_by(L::COUNT) {
                 let next = match t + L::COUNT < w {
@@ -253,13 +255,13 @@ lanes! {
 }
 
 lanes! {
-    /// A y′ Aᵀ for rows of tiles of a plane whose rows have `w` values.
-    fn gradient_rows<L, ROUND>(plane: &[f32], w: usize, rows: Range<usize>, y: &mut [f32], stride: usize) {
+    /// A y′ Aᵀ for rows of tiles, in the same way.
+    fn gradient_rows<L, ROUND>(planes: [&[f32]; 2], w: usize, rows: Range<usize>, y: &mut [f32], stride: usize) {
         let tiles = w.div_ceil(2);
         check(y, stride, rows.len(), tiles);
         for (n, row) in rows.enumerate() {
-            let [_, top, bottom] = rows_from::<3>(plane, w, 2 * row);
-            ask::<L>(bottom, 2 * w);
+            let [_, top, bottom] = rows_from::<3>(planes[0], w, 2 * row);
+            ask::<L>(planes[1], w, 2 * row..2 * row + 2);
             for t in (0..tiles).step_by(L::COUNT) {
                 let ([a, b], [c, d]) = (pairs::<L>(top, 2 * t), pairs::<L>(bottom, 2 * t));
                 let (even, odd) = (down_gradient([a, c]), down_gradient([b, d]));
