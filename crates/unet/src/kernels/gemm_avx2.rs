@@ -143,7 +143,7 @@ unsafe fn gram_tile(y: *const f32, v: *const f32, pitch: usize, columns: usize) 
 /// The sums of the lanes of four vectors: halves of pairs, pairs of pairs, halves of the register.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(super) fn four_sums(a: __m256, b: __m256, c: __m256, d: __m256) -> __m128 {
+fn four_sums(a: __m256, b: __m256, c: __m256, d: __m256) -> __m128 {
     let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
     let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
     let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);

@@ -1,7 +1,6 @@
 //! The matrix products with AVX-512: 8 × 48 values of the result, or 8 × 3 sums, stay in 24 of the 32 registers.
 
 use super::gemm::Lines;
-use super::gemm_avx2::four_sums;
 use crate::CpuPath;
 use std::arch::x86_64::*;
 
@@ -60,17 +59,16 @@ pub(super) fn gram(y: &[f32], v: &[f32], shape: Lines, sums: &mut [f32]) {
     for (n, sums) in sums.chunks_mut(WIDE * ROWS).enumerate() {
         let v = &v[n * WIDE * pitch..(n + 1) * WIDE * pitch];
         // SAFETY: AVX-512 is there, as asserted; 8 and 3 lines of a pitch of at least `columns`, a multiple of 16.
-        let tile = unsafe { gram_tile(y.as_ptr(), v.as_ptr(), pitch, columns) };
-        sums.iter_mut().zip(tile.as_flattened()).for_each(|(sum, tile)| *sum += tile);
+        unsafe { gram_tile(y.as_ptr(), v.as_ptr(), pitch, columns, sums.as_chunks_mut().0) };
     }
 }
 
-/// `[line of v][line of y]` sums over the columns.
+/// Adds the sums over the columns to `[line of v][line of y]`, of at most three lines of `v`.
 ///
 /// # Safety
 /// `columns` values, a multiple of 16, must be valid for reading every `pitch` from `y` on, eight times, and from `v` on, three times.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-unsafe fn gram_tile(y: *const f32, v: *const f32, pitch: usize, columns: usize) -> [[f32; ROWS]; WIDE] {
+unsafe fn gram_tile(y: *const f32, v: *const f32, pitch: usize, columns: usize, sums: &mut [[f32; ROWS]]) {
     let mut acc = [[_mm512_setzero_ps(); ROWS]; WIDE];
     for t in (0..columns).step_by(LANES) {
         // SAFETY: the whole vector lies in each of the lines.
@@ -86,14 +84,35 @@ unsafe fn gram_tile(y: *const f32, v: *const f32, pitch: usize, columns: usize) 
             }
         }
     }
-    let mut tile = [[0f32; ROWS]; WIDE];
-    for (tile, acc) in tile.iter_mut().zip(&acc) {
-        for (four, acc) in tile.as_chunks_mut::<4>().0.iter_mut().zip(acc.as_chunks::<4>().0) {
-            let [a, b, c, d] =
-                acc.map(|acc| _mm256_add_ps(_mm512_castps512_ps256(acc), _mm512_extractf32x8_ps::<1>(acc)));
-            // SAFETY: four values; AVX-512 comes with AVX2.
-            unsafe { _mm_storeu_ps(four.as_mut_ptr(), four_sums(a, b, c, d)) };
+    for (sums, acc) in sums.iter_mut().zip(acc) {
+        // SAFETY: eight values.
+        unsafe {
+            let before = _mm256_loadu_ps(sums.as_ptr());
+            _mm256_storeu_ps(sums.as_mut_ptr(), _mm256_add_ps(before, eight_sums(acc)));
         }
     }
-    tile
+}
+
+/// The sums of the lanes of eight vectors: halves of the register, then as [`four_sums`](super::gemm_avx2) adds them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+fn eight_sums([a, b, c, d, e, f, g, h]: [__m512; ROWS]) -> __m256 {
+    let (ae, bf, cg, dh) = (two_halves(a, e), two_halves(b, f), two_halves(c, g), two_halves(d, h));
+    let ab = _mm512_add_ps(_mm512_unpacklo_ps(ae, bf), _mm512_unpackhi_ps(ae, bf));
+    let cd = _mm512_add_ps(_mm512_unpacklo_ps(cg, dh), _mm512_unpackhi_ps(cg, dh));
+    let low = _mm512_shuffle_ps::<0b01_00_01_00>(ab, cd);
+    let high = _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd);
+    let both = _mm512_add_ps(low, high);
+    // Quarters 0 and 1 are those of the first four, 2 and 3 of the others.
+    let quarters = _mm512_shuffle_f32x4::<0b11_01_10_00>(both, both);
+    _mm256_add_ps(_mm512_castps512_ps256(quarters), _mm512_extractf32x8_ps::<1>(quarters))
+}
+
+/// The lower half of a vector plus its upper one, of each of two.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+fn two_halves(a: __m512, b: __m512) -> __m512 {
+    let lower = _mm512_shuffle_f32x4::<0b01_00_01_00>(a, b);
+    let upper = _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b);
+    _mm512_add_ps(lower, upper)
 }

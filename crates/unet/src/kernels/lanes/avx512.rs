@@ -189,12 +189,7 @@ impl Lanes for Widest {
     fn of_kernels(kernels: &[&[f32; TAPS]; WIDEST]) -> [Self; TAPS] {
         let [a, b, c, d] = quads::<0>(kernels);
         let [e, f, g, h] = quads::<4>(kernels);
-        let mut lasts = [0.0; LANES];
-        for (last, kernel) in lasts.iter_mut().zip(kernels) {
-            *last = kernel[TAPS - 1];
-        }
-        // SAFETY: see above; sixteen values.
-        let last = unsafe { Self::load(lasts.as_ptr()) };
+        let [_, _, _, last] = quads::<5>(kernels);
         [a, b, c, d, e, f, g, h, last]
     }
 
