@@ -33,6 +33,8 @@
 //! As evidence about patients. It reproduces figures of one data set, not disease; a method that works here is known to work here only.
 
 mod anatomy;
+#[cfg(target_arch = "x86_64")]
+mod corners;
 mod noise;
 mod plan;
 mod scanner;
@@ -40,7 +42,7 @@ mod signal;
 mod tumour;
 
 use anatomy::Head;
-use ndarray::{Array3, Array4};
+use ndarray::{Array3, Array4, ArrayViewMut2, ArrayViewMut3, Axis};
 use noise::Point;
 use plan::Plan;
 use rand::SeedableRng;
@@ -99,6 +101,12 @@ pub struct Case {
     pub spacing: [f64; 3],
 }
 
+/// A slice of a case: `[modality, y, x]` and `[y, x]`.
+struct Slice<'a> {
+    modalities: ArrayViewMut3<'a, f32>,
+    labels: ArrayViewMut2<'a, u8>,
+}
+
 /// Draws case `index` of the cohort `seed`: head, tumour, contrasts and scanner.
 ///
 /// A pure function of its arguments; slices are computed in parallel on the current rayon pool and the bytes do not depend on its size.
@@ -118,45 +126,33 @@ pub fn generate_case(index: usize, seed: u64, size: Size) -> Case {
     let scanner = Scanner::new(voxel, &mut rng);
 
     let area = ny * nx;
-    let slices: Vec<(Vec<[f32; 4]>, Vec<u8>)> = (0..nz)
-        .into_par_iter()
-        .map(|z| {
-            let mut signal = vec![[0.0f32; 4]; area];
-            let mut labels = vec![0u8; area];
-            for y in 0..ny {
-                for x in 0..nx {
-                    let p = size.position(z, y, x);
-                    if anatomy::out_of_reach(p) {
-                        continue;
-                    }
-                    let place = head.place(p);
-                    if place.depth <= 0.0 {
-                        continue;
-                    }
-                    let tissue = head.tissue(&place, tumour.inner(p, place.depth));
-                    let parts = tumour.at(p, &tissue, voxel);
-                    let i = y * nx + x;
-                    let ideal = contrast.at(p, &tissue, &parts);
-                    signal[i] = scanner.measure(p, (z * area + i) as u64, ideal);
-                    labels[i] = parts.label;
-                }
-            }
-            (signal, labels)
-        })
+    let (mut modalities, mut labels) = (Array4::zeros((4, nz, ny, nx)), Array3::zeros((nz, ny, nx)));
+    let mut slices: Vec<Slice<'_>> = labels
+        .axis_iter_mut(Axis(0))
+        .zip(modalities.axis_iter_mut(Axis(1)))
+        .map(|(labels, modalities)| Slice { modalities, labels })
         .collect();
-
-    let mut modalities = Array4::zeros((4, nz, ny, nx));
-    let mut labels = Array3::zeros((nz, ny, nx));
-    for (z, (signal, label)) in slices.iter().enumerate() {
+    slices.par_iter_mut().enumerate().for_each(|(z, slice)| {
         for y in 0..ny {
             for x in 0..nx {
-                let i = y * nx + x;
-                labels[[z, y, x]] = label[i];
-                for m in 0..4 {
-                    modalities[[m, z, y, x]] = signal[i][m];
+                let p = size.position(z, y, x);
+                if anatomy::out_of_reach(p) {
+                    continue;
                 }
+                let place = head.place(p);
+                if place.depth <= 0.0 {
+                    continue;
+                }
+                let tissue = head.tissue(&place, tumour.inner(p, place.depth));
+                let parts = tumour.at(p, &tissue, voxel);
+                let ideal = contrast.at(p, &tissue, &parts);
+                let signal = scanner.measure(p, (z * area + y * nx + x) as u64, ideal);
+                for (m, value) in signal.into_iter().enumerate() {
+                    slice.modalities[[m, y, x]] = value;
+                }
+                slice.labels[[y, x]] = parts.label;
             }
         }
-    }
+    });
     Case { id: format!("phantom_{index:04}"), modalities, labels, spacing }
 }

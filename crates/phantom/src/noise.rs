@@ -2,6 +2,9 @@
 //!
 //! The smooth field is gradient noise (Perlin, "Improving noise", 2002) with a quintic fade, scaled to unit variance.
 
+#[cfg(target_arch = "x86_64")]
+use crate::corners;
+
 /// A position in millimetres, `[x, y, z]` (left, posterior, superior), origin at the centre of the field of view.
 pub(crate) type Point = [f32; 3];
 
@@ -73,7 +76,7 @@ pub(crate) fn gauss(counter: u64) -> f32 {
 }
 
 /// Gradients of the lattice points: the twelve edge directions of a cube, four of them twice.
-const GRADIENTS: [[f32; 3]; 16] = [
+pub(crate) const GRADIENTS: [[f32; 3]; 16] = [
     [1.0, 1.0, 0.0],
     [-1.0, 1.0, 0.0],
     [1.0, -1.0, 0.0],
@@ -93,7 +96,10 @@ const GRADIENTS: [[f32; 3]; 16] = [
 ];
 
 /// Reciprocal of the plain field's standard deviation.
-const UNIT: f32 = 3.66;
+pub(crate) const UNIT: f32 = 3.66;
+
+/// What the coordinates of lattice points are multiplied by before they are mixed.
+pub(crate) const PRIMES: [u32; 3] = [0x9E37_79B1, 0x85EB_CA77, 0xC2B2_AE3D];
 
 /// A smooth random field with unit variance and one wavelength.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +127,7 @@ impl Noise {
         let key = |i: i32, prime: u32| {
             [(i as u32).wrapping_mul(prime), (i as u32).wrapping_add(1).wrapping_mul(prime)]
         };
-        let (kx, ky, kz) = (key(i[0], 0x9E37_79B1), key(i[1], 0x85EB_CA77), key(i[2], 0xC2B2_AE3D));
+        let (kx, ky, kz) = (key(i[0], PRIMES[0]), key(i[1], PRIMES[1]), key(i[2], PRIMES[2]));
         let (mut g, mut ramp) = ([[0.0; 3]; 8], [0.0; 8]);
         for c in 0..8 {
             let (cx, cy, cz) = (c & 1, (c >> 1) & 1, c >> 2);
@@ -132,17 +138,35 @@ impl Noise {
         (g, ramp, t)
     }
 
-    /// Value at `p`; mean 0, standard deviation 1 over space.
+    /// Value at `p`; mean 0, standard deviation 1 over space. The same bits with and without AVX2.
     #[inline]
     pub(crate) fn at(&self, p: Point) -> f32 {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, as was just found.
+            return unsafe { corners::value(self.seed, self.frequency, p) };
+        }
+        self.value(p)
+    }
+
+    /// Value and gradient (per mm) at `p`, in the same way.
+    #[inline]
+    pub(crate) fn with_gradient(&self, p: Point) -> (f32, Point) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: as above.
+            return unsafe { corners::value_and_gradient(self.seed, self.frequency, p) };
+        }
+        self.value_and_gradient(p)
+    }
+
+    fn value(&self, p: Point) -> f32 {
         let (_, r, t) = self.cell(p);
         let w = t.map(fade);
         UNIT * trilinear(&r, w)
     }
 
-    /// Value and gradient (per mm) at `p`.
-    #[inline]
-    pub(crate) fn with_gradient(&self, p: Point) -> (f32, Point) {
+    fn value_and_gradient(&self, p: Point) -> (f32, Point) {
         let (g, r, t) = self.cell(p);
         let w = t.map(fade);
         let slope = |t: f32| 30.0 * t * t * (t * (t - 2.0) + 1.0);
@@ -219,7 +243,7 @@ impl Spots {
     pub(crate) fn at(&self, p: Point, edge: f32) -> f32 {
         let cell = p.map(|v| floor(v / self.pitch));
         let key = |i: usize, prime: u32| (cell[i] as u32).wrapping_mul(prime);
-        let h = scramble(self.seed ^ key(0, 0x9E37_79B1) ^ key(1, 0x85EB_CA77) ^ key(2, 0xC2B2_AE3D));
+        let h = scramble(self.seed ^ key(0, PRIMES[0]) ^ key(1, PRIMES[1]) ^ key(2, PRIMES[2]));
         let unit = |shift: u32| ((mix64(u64::from(h) << 8 | u64::from(shift)) >> 40) as f32) / 16_777_216.0;
         if unit(0) >= self.density {
             return 0.0;
@@ -243,6 +267,20 @@ mod tests {
             let u = |k: u64| (mix64(i as u64 * 3 + k) >> 40) as f32 / 16_777_216.0 * 400.0 - 200.0;
             [u(0), u(1), u(2)]
         })
+    }
+
+    #[test]
+    fn with_and_without_vectors_of_the_processor_the_bits_are_the_same() {
+        for (seed, wavelength) in [(11, 9.0), (0xdead_beef, 75.0)] {
+            let noise = Noise::new(seed, wavelength);
+            // Lattice points too, where gradients alone are not zero.
+            let points = sample(20_000).chain((-9..9).map(|i| [(i as f32 - 0.37) * wavelength, 0.0, 1.0]));
+            for p in points {
+                assert_eq!(noise.at(p).to_bits(), noise.value(p).to_bits());
+                let bits = |(v, g): (f32, Point)| [v, g[0], g[1], g[2]].map(f32::to_bits);
+                assert_eq!(bits(noise.with_gradient(p)), bits(noise.value_and_gradient(p)));
+            }
+        }
     }
 
     #[test]
