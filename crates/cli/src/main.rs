@@ -8,6 +8,7 @@ mod given;
 mod outcome;
 mod page;
 mod plan;
+mod restart;
 mod settings;
 mod tables;
 mod terminal;
@@ -28,6 +29,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if matches!(arguments.verb, Verb::Reproduce(_)) {
+        restart::without_candle_threads();
+    }
     match run(arguments) {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::AtFault) => ExitCode::from(1),
